@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# The Debian packages that the project stands on; scripts/setup installs them.
+
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(tl-expected REQUIRED)
+find_package(fmt REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(SQLite3 REQUIRED)
+find_package(SQLiteCpp REQUIRED)
+find_package(pugixml REQUIRED)
+find_package(simdjson REQUIRED)
+pkg_check_modules(libvirt REQUIRED IMPORTED_TARGET libvirt libvirt-qemu)
+if(AIOLOS_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+  include(GoogleTest)
+endif()
+if(AIOLOS_BUILD_BENCH)
+  find_package(benchmark REQUIRED)
+endif()

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// The outside, as core, drivers and flows see it. host/ implements these on the real machine; tests mock them.
+// All are safe to call from several threads at once unless a method says otherwise.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "aiolos/core/facts.h"
+#include "aiolos/core/result.h"
+
+namespace aiolos {
+
+/// Time for deadlines and journal entries.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  /// Monotonic.
+  virtual std::chrono::steady_clock::time_point now() const = 0;
+  /// Wall clock, for records that people read.
+  virtual std::chrono::system_clock::time_point wall() const = 0;
+  virtual void sleep_until(std::chrono::steady_clock::time_point deadline) = 0;
+};
+
+/// A secret value. Cannot be printed, logged, compared or converted by accident; wiped when it goes.
+class Secret {
+ public:
+  explicit Secret(std::string value) : value_(std::move(value)) {}
+  Secret(Secret&& other) noexcept;
+  Secret& operator=(Secret&& other) noexcept;
+  Secret(const Secret&) = delete;
+  Secret& operator=(const Secret&) = delete;
+  ~Secret();
+
+  /// The bytes, for handing to a process's standard input or to libvirt.
+  std::string_view reveal() const { return value_; }
+
+ private:
+  std::string value_;
+};
+
+struct Command {
+  std::vector<std::string> argv;               ///< argv[0] is looked up in a fixed PATH.
+  std::string input;                           ///< Standard input; the only way for a secret.
+  std::chrono::milliseconds timeout{30'000};   ///< Then the process group is killed.
+};
+
+struct CommandResult {
+  int status = 0;  ///< Exit status; 128 + N if signal N ended it.
+  std::string output;
+  std::string errors;
+  std::chrono::milliseconds took{0};
+};
+
+/// Runs commands: no shell, LC_ALL=C, own process group, bounded time and output.
+class CommandRunner {
+ public:
+  virtual ~CommandRunner() = default;
+  /// @return the result whatever its exit status. ErrorKind::configuration if the program does not exist (naming the
+  /// package to install where known), ErrorKind::retry if it overran its time.
+  virtual Result<CommandResult> run(const Command& command) = 0;
+};
+
+struct Mount {
+  std::string source;
+  std::string target;
+  std::string fstype;
+  std::string options;
+};
+
+/// The host's mount table.
+class MountTable {
+ public:
+  virtual ~MountTable() = default;
+  /// All mounts of this process's namespace, in mount order. Source: /proc/self/mountinfo.
+  virtual Result<std::vector<Mount>> list() = 0;
+  /// The mount that holds `path`, by longest prefix; never touches the file system below it.
+  virtual Result<Mount> holding(const std::string& path) = 0;
+};
+
+/// Block devices and images on this host. Only reads.
+class BlockDevices {
+ public:
+  virtual ~BlockDevices() = default;
+  /// Probes an image and its backing chain, or a block device.
+  /// @param path   absolute. @param format "raw", "qcow2", ... as the attachment has it; never guessed from content.
+  /// @return facts, outermost layer first. ErrorKind::storage if it does not exist or can't be read,
+  /// ErrorKind::bad_input if the content is not of `format`.
+  virtual Result<StorageFacts> probe(const std::string& path, const std::string& format) = 0;
+};
+
+/// Finds secrets that libvirt keeps. Values are never read here: QEMU gets them from libvirt.
+class SecretStore {
+ public:
+  virtual ~SecretStore() = default;
+  /// The UUID of the secret with this usage, if any.
+  /// @param usage_type "volume", "ceph", "iscsi", ... @param usage_id e.g. the volume's id.
+  virtual Result<std::optional<std::string>> find(std::string_view usage_type, std::string_view usage_id) = 0;
+};
+
+/// A running or defined guest, by name or UUID.
+struct DomainState {
+  std::string name;
+  std::string uuid;
+  bool running = false;
+  bool persistent = false;
+};
+
+/// The hypervisor: libvirt. Every call opens or reuses one connection; each may take as long as libvirt does unless a
+/// deadline is given.
+class Hypervisor {
+ public:
+  virtual ~Hypervisor() = default;
+
+  /// Versions and abilities; fills what only the hypervisor knows (libvirt, qemu, qemu_has_io_uring).
+  virtual Result<HostFacts> facts() = 0;
+
+  /// ErrorKind::bad_input if there is no such domain.
+  virtual Result<DomainState> find_domain(const std::string& domain) = 0;
+
+  /// The live XML of a running domain, the persistent one of another.
+  virtual Result<std::string> domain_xml(const std::string& domain) = 0;
+
+  /// Process id of a running domain's QEMU; nullopt where it can't be known.
+  virtual Result<std::optional<int>> domain_pid(const std::string& domain) = 0;
+
+  /// Attaches a disk to the running domain, and to its persistent definition if it has one.
+  virtual Result<void> attach_disk(const std::string& domain, const std::string& disk_xml) = 0;
+
+  /// Detaches the disk and waits until the guest has released it (libvirt's device-removed event), asking again as
+  /// guests need. Success if there is no such disk.
+  /// @param disk_xml the disk as the live XML has it. @return ErrorKind::retry if the guest did not release it in time.
+  virtual Result<void> detach_disk(const std::string& domain, const std::string& disk_xml, const std::string& target,
+                                   std::chrono::milliseconds timeout) = 0;
+
+  /// Tells QEMU the disk's new size. @param bytes a multiple of 512.
+  virtual Result<void> resize_disk(const std::string& domain, const std::string& target, std::uint64_t bytes) = 0;
+
+  /// QEMU's command line for a domain's XML; for tests of what a disk becomes.
+  virtual Result<std::string> native_arguments(const std::string& domain_xml) = 0;
+};
+
+/// What this host's kernel says: versions, sysctls, io_uring. Only reads.
+class HostProbe {
+ public:
+  virtual ~HostProbe() = default;
+  virtual Result<HostFacts> facts() = 0;
+};
+
+}  // namespace aiolos
