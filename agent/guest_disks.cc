@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest_disks.h"
+
+#include <fmt/format.h>
+
+#include "aiolos/disk/disk_xml.h"
+
+namespace aiolos {
+
+Result<GuestDisks> GuestDisks::parse(std::string_view domain_xml) {
+  GuestDisks guest;
+  // A document without a disk is an error there; a guest without one is not.
+  if (domain_xml.find("<disk") == std::string_view::npos) return guest;
+  auto found = disk::parse_document(domain_xml);
+  if (!found) return tl::unexpected(found.error());
+  for (auto& entry : *found)
+    if (entry.is_domain_disk) guest.disks_.push_back(std::move(entry.parsed.disk));
+  return guest;
+}
+
+const disk::DiskConfig* GuestDisks::find(std::string_view target) const {
+  for (const auto& disk : disks_)
+    if (disk.target.dev == target) return &disk;
+  return nullptr;
+}
+
+const disk::DiskConfig* GuestDisks::with_source_of(const disk::DiskConfig& disk) const {
+  for (const auto& candidate : disks_)
+    if (same_source(candidate, disk)) return &candidate;
+  return nullptr;
+}
+
+std::string GuestDisks::targets() const {
+  std::string names;
+  for (const auto& disk : disks_) names += (names.empty() ? "" : ", ") + disk.target.dev.value_or("?");
+  return names;
+}
+
+std::string GuestDisks::free_target_like(std::string_view target) const {
+  const std::string_view prefix = target.substr(0, 2);
+  for (char letter = 'a'; letter <= 'z'; ++letter)
+    if (std::string name = fmt::format("{}{}", prefix, letter); !find(name)) return name;
+  return fmt::format("{}aa", prefix);
+}
+
+unsigned GuestDisks::contexts_for_new_native_disk() const {
+  for (const auto& disk : disks_)
+    if (disk.driver.io == AioMode::native && !disk.driver.iothread && !disk.driver.iothreads) return 0;
+  return 1;
+}
+
+bool same_source(const disk::DiskConfig& left, const disk::DiskConfig& right) {
+  const disk::Source& a = left.source;
+  const disk::Source& b = right.source;
+  if (a.file || b.file) return a.file == b.file;
+  if (a.dev || b.dev) return a.dev == b.dev;
+  return a.protocol && a.protocol == b.protocol && a.name == b.name;
+}
+
+}  // namespace aiolos

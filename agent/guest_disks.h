@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The disks of a guest, read from its domain XML.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "aiolos/core/result.h"
+#include "aiolos/disk/disk_config.h"
+
+namespace aiolos {
+
+class GuestDisks {
+ public:
+  /// @param domain_xml as libvirt gives it; a domain without any disk is fine.
+  static Result<GuestDisks> parse(std::string_view domain_xml);
+
+  /// The disk with that target; nullptr if there is none.
+  const disk::DiskConfig* find(std::string_view target) const;
+
+  /// The disk that has `disk`'s source, whatever its target; nullptr if none has.
+  const disk::DiskConfig* with_source_of(const disk::DiskConfig& disk) const;
+
+  /// "vda, vdb"
+  std::string targets() const;
+
+  /// The first name of `target`'s kind (vd., sd., ...) that no disk has.
+  std::string free_target_like(std::string_view target) const;
+
+  /// AioContexts that a new native disk without an iothread would add: none if the main loop serves one already.
+  unsigned contexts_for_new_native_disk() const;
+
+ private:
+  std::vector<disk::DiskConfig> disks_;
+};
+
+/// Whether two sources are the same image: path, or protocol and name.
+bool same_source(const disk::DiskConfig& left, const disk::DiskConfig& right);
+
+}  // namespace aiolos

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C++ API: the flows that the `aiolos` command runs. aiolos.h has the same for other languages.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "aiolos/agent/config.h"
+#include "aiolos/core/aio_policy.h"
+#include "aiolos/core/attachment.h"
+#include "aiolos/core/facts.h"
+#include "aiolos/core/interfaces.h"
+#include "aiolos/core/json.h"
+
+namespace aiolos {
+
+/// The version of this library, "0.1.0".
+AIOLOS_API std::string_view library_version();
+
+enum class LogLevel { debug, info, warning, error };
+using LogSink = std::function<void(LogLevel, std::string_view message)>;
+
+/// This machine, as the flows use it. Each part is made when it is first needed: computing an XML opens no connection.
+class Machine {
+ public:
+  virtual ~Machine() = default;
+  virtual Clock& clock() = 0;
+  virtual CommandRunner& commands() = 0;
+  virtual BlockDevices& block_devices() = 0;
+  virtual MountTable& mounts() = 0;
+  virtual HostProbe& host_probe() = 0;
+  virtual Hypervisor& hypervisor() = 0;
+  virtual SecretStore& secrets() = 0;
+};
+
+/// The real one.
+AIOLOS_API std::unique_ptr<Machine> real_machine(const Config& config);
+
+/// A decision with all that led to it and the disk that follows from it.
+struct Explanation {
+  AioDecision decision;
+  std::optional<StorageFacts> storage;  ///< nullopt: not probed, because the source is no path of this host.
+  HostFacts host;
+  Attachment attachment;
+  std::string xml;
+  std::vector<std::string> notes;  ///< For people: what else they should know.
+};
+
+/// {"aio": {...}, "facts": {"storage": .., "host": ..}, "xml": ".."}
+AIOLOS_API Json to_json(const Explanation& explanation);
+
+/// One plugin found, loaded or not.
+struct DriverListing {
+  std::string name;
+  std::string version;
+  std::string summary;
+  std::vector<std::string> types;
+  std::vector<std::string> capabilities;
+  std::string thread_model;
+  std::string file;
+  std::optional<Error> rejected;  ///< Why it was not loaded; then only `file` is set besides.
+};
+
+/// [{"name", "version", "summary", "types", "capabilities", "thread_model", "file"} | {"file", "rejected": {..}}]
+AIOLOS_API Json to_json(const std::vector<DriverListing>& drivers);
+
+/// {"error": {"kind", "message", "next", "where"?}}
+AIOLOS_API Json to_json(const Error& error);
+
+/// The flows. All methods may be called from several threads at once; work on the same target waits for its turn,
+/// between processes too. connection_info and disk_info are Nova's and Cinder's (docs/formats.md).
+class AIOLOS_API Agent {
+ public:
+  struct Options {
+    Config config;
+    LogSink log;                        ///< Empty: nothing is logged.
+    std::unique_ptr<Machine> machine;   ///< Empty: the real one.
+  };
+
+  /// Loads the plugins. ErrorKind::configuration if a plugin folder or a section of the configuration can't be used.
+  static Result<std::unique_ptr<Agent>> open(Options options);
+  virtual ~Agent() = default;
+
+  /// Every plugin that was found.
+  virtual std::vector<DriverListing> drivers() = 0;
+
+  /// Kernel, libvirt, QEMU, io_uring and the AIO budget of this host.
+  virtual Result<HostFacts> host() = 0;
+
+  /// The `<disk>` of a volume that is connected already, or whose place can be computed. Touches nothing.
+  virtual Result<std::string> disk_xml(const Json& connection_info, const Json& disk_info) = 0;
+
+  /// The decision for a volume as it stands on this host. Probes, but changes nothing.
+  virtual Result<Explanation> explain(const Json& connection_info, const Json& disk_info) = 0;
+
+  /// Connects the volume and attaches it to a running guest. Doing so again gives the same answer. A failure leaves
+  /// nothing connected and nothing attached.
+  /// @param domain name or UUID. @param dry_run decides and checks everything, changes nothing.
+  virtual Result<Explanation> attach(const std::string& domain, const Json& connection_info, const Json& disk_info,
+                                     bool dry_run) = 0;
+
+  /// Takes the disk from the guest and disconnects the volume. Done already is success.
+  /// @param target "vdb". @param force also a disk that Aiolos did not attach, and data that can't be flushed.
+  virtual Result<void> detach(const std::string& domain, const std::string& target, bool force) = 0;
+
+  /// Lets the guest see a volume's new size. @param bytes a multiple of 512. @return the size it has now, in bytes.
+  virtual Result<std::uint64_t> extend(const std::string& domain, const std::string& target, std::uint64_t bytes) = 0;
+};
+
+}  // namespace aiolos

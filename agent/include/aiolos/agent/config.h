@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The configuration: from YAML text to a value, every mistake named with its line. Every key is documented in
+// packaging/aiolos.yaml.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "aiolos/core/aio_policy.h"
+#include "aiolos/core/json.h"
+#include "aiolos/core/vocabulary.h"
+
+/// What libaiolos exports: everything else in it is hidden.
+#define AIOLOS_API __attribute__((visibility("default")))
+
+namespace aiolos {
+
+enum class VirtType { qemu, kvm };
+enum class Preallocate { none, space };
+
+/// A driver's section as it was written. Which keys it may have is known only once the driver is loaded.
+struct RawSection {
+  Json value;
+  /// Where each value stands, "file:line:column", by JSON pointer within the section; "" is the section itself.
+  std::map<std::string, std::string, std::less<>> places;
+};
+
+/// The settings of a process.
+struct Config {
+  std::string origin;  ///< The file's name; empty: all defaults.
+  struct {
+    std::string uri;  ///< Connection URI; empty: qemu:///embed?root=STATE/libvirt.
+    VirtType virt_type = VirtType::qemu;
+  } libvirt;
+  struct {
+    std::vector<std::string> path;  ///< Folders of plugins, absolute; empty: those of the build or installation.
+  } plugins;
+  struct {
+    std::string dir = "/var/lib/aiolos";  ///< The journal, locks, the embedded hypervisor.
+  } state;
+  AioSettings aio;
+  std::map<SourceKind, CacheMode> disk_cachemodes;  ///< Nova's [libvirt]disk_cachemodes.
+  struct {
+    Preallocate preallocate = Preallocate::none;  ///< Nova's preallocate_images.
+  } images;
+  std::map<std::string, RawSection, std::less<>> sections;  ///< Every section as written, by top-level key.
+};
+
+/// Reads a configuration.
+/// @param text YAML; empty gives the defaults. @param origin the file's name, for errors.
+/// @return ErrorKind::configuration with `where` = "origin:line:column" for YAML that does not parse, an unknown key
+/// of the framework's own sections (with the nearest known) or a value of the wrong type. Other top-level keys are
+/// the drivers'; check_sections refuses those that nobody reads.
+AIOLOS_API Result<Config> parse_config(std::string_view text, std::string_view origin);
+
+/// Reads a configuration file. ErrorKind::configuration if it can't be read.
+AIOLOS_API Result<Config> load_config(const std::string& path);
+
+/// The configuration of a process: that of `path`, which must exist; without a path /etc/aiolos/aiolos.yaml if that
+/// exists, else the defaults.
+AIOLOS_API Result<Config> find_config(const std::string& path);
+
+/// A driver's section completed by its defaults. @param defaults every key the section may have.
+/// @return ErrorKind::configuration for an unknown key or a value of another type than the default's.
+Result<Json> complete_section(const Config& config, std::string_view key, const Json& defaults);
+
+/// Refuses sections that no driver reads. @param known the framework's and the loaded drivers' keys.
+Result<void> check_sections(const Config& config, const std::vector<std::string>& known);
+
+/// The top-level keys that the framework itself reads.
+const std::vector<std::string>& framework_sections();
+
+}  // namespace aiolos

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "journal.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <mutex>
+
+#include <SQLiteCpp/SQLiteCpp.h>
+#include <SQLiteCpp/VariadicBind.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sqlite3.h>
+
+namespace aiolos {
+namespace {
+
+constexpr int kSchemaVersion = 1;
+// Another process holds the write lock only for one small transaction; longer means that something is wrong.
+constexpr int kBusyTimeoutMs = 10'000;
+
+constexpr const char* kSchema = R"(
+CREATE TABLE attachments (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  domain_uuid TEXT NOT NULL,
+  domain_name TEXT NOT NULL,
+  target TEXT NOT NULL,
+  volume_type TEXT NOT NULL,
+  serial TEXT NOT NULL,
+  connection_info TEXT NOT NULL,
+  disk_info TEXT NOT NULL,
+  attachment TEXT NOT NULL DEFAULT 'null',
+  state TEXT NOT NULL,
+  created TEXT NOT NULL,
+  changed TEXT NOT NULL
+);
+-- One live volume a target: two processes that attach to the same target at once cannot both get here.
+CREATE UNIQUE INDEX live_target ON attachments (domain_uuid, target) WHERE state <> 'closed';
+CREATE TABLE steps (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  attachment INTEGER NOT NULL REFERENCES attachments (id),
+  step TEXT NOT NULL,
+  phase TEXT NOT NULL CHECK (phase IN ('intent', 'done', 'failed')),
+  error TEXT,
+  begun TEXT NOT NULL,
+  ended TEXT
+);
+CREATE INDEX steps_of ON steps (attachment);
+)";
+
+constexpr const char* kColumns =
+    "id, domain_uuid, domain_name, target, volume_type, serial, connection_info, disk_info, attachment, state";
+
+constexpr std::array<std::pair<AttachmentState, std::string_view>, 5> kStates{{{AttachmentState::opened, "opened"},
+                                                                               {AttachmentState::connected, "connected"},
+                                                                               {AttachmentState::attached, "attached"},
+                                                                               {AttachmentState::detached, "detached"},
+                                                                               {AttachmentState::closed, "closed"}}};
+
+constexpr std::array<std::pair<Step, std::string_view>, 6> kSteps{{{Step::connect, "connect"},
+                                                                   {Step::attach, "attach"},
+                                                                   {Step::detach, "detach"},
+                                                                   {Step::disconnect, "disconnect"},
+                                                                   {Step::extend, "extend"},
+                                                                   {Step::resize, "resize"}}};
+
+AttachmentState state_from_string(std::string_view name) {
+  for (const auto& [state, spelling] : kStates)
+    if (spelling == name) return state;
+  return AttachmentState::opened;
+}
+
+AttachmentRecord read_record(SQLite::Statement& row) {
+  AttachmentRecord record;
+  record.id = row.getColumn(0).getInt64();
+  record.domain_uuid = row.getColumn(1).getString();
+  record.domain_name = row.getColumn(2).getString();
+  record.target = row.getColumn(3).getString();
+  record.volume_type = row.getColumn(4).getString();
+  record.serial = row.getColumn(5).getString();
+  record.connection_info = Json::parse(row.getColumn(6).getString());
+  record.disk_info = Json::parse(row.getColumn(7).getString());
+  record.attachment = Json::parse(row.getColumn(8).getString());
+  record.state = state_from_string(row.getColumn(9).getString());
+  return record;
+}
+
+/// Words in a key that mark its value as secret: auth_password, discovery_auth_password, keyring, secret_key, ...
+bool is_secret_key(std::string_view key) {
+  // A UUID that names a secret of libvirt's is no secret.
+  if (key == "secret_uuid" || key == "secret_type") return false;
+  for (const std::string_view word : {"password", "passphrase", "keyring", "secret", "private_key", "token"})
+    if (key.find(word) != std::string_view::npos) return true;
+  return false;
+}
+
+}  // namespace
+
+std::string_view to_string(Step step) {
+  for (const auto& [value, spelling] : kSteps)
+    if (value == step) return spelling;
+  return {};
+}
+
+std::string_view to_string(AttachmentState state) {
+  for (const auto& [value, spelling] : kStates)
+    if (value == state) return spelling;
+  return {};
+}
+
+Json redact(const Json& connection_info) {
+  if (connection_info.is_array()) {
+    Json copy = Json::array();
+    for (const Json& element : connection_info) copy.push_back(redact(element));
+    return copy;
+  }
+  if (!connection_info.is_object()) return connection_info;
+  Json copy = Json::object();
+  for (const auto& [key, value] : connection_info.items())
+    copy[key] = is_secret_key(key) && !value.is_null() ? Json("***") : redact(value);
+  return copy;
+}
+
+class Journal::Impl {
+ public:
+  Impl(const std::string& file, Clock& clock)
+      : database_(file, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, kBusyTimeoutMs), clock_(clock) {
+    database_.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;");
+    SQLite::Transaction transaction(database_, SQLite::TransactionBehavior::IMMEDIATE);
+    const int version = database_.execAndGet("PRAGMA user_version").getInt();
+    if (version == 0) {
+      database_.exec(kSchema);
+      database_.exec(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
+    } else if (version != kSchemaVersion) {
+      throw SQLite::Exception(fmt::format("written by a newer Aiolos (schema {}, this one knows {})", version,
+                                          kSchemaVersion));
+    }
+    transaction.commit();
+  }
+
+  /// Runs `work` in a transaction that has the write lock from the start; SQLite's errors become ours.
+  template <typename Work>
+  auto write(Work work) -> Result<decltype(work(std::declval<SQLite::Database&>()))> {
+    return guarded([&] {
+      SQLite::Transaction transaction(database_, SQLite::TransactionBehavior::IMMEDIATE);
+      if constexpr (std::is_void_v<decltype(work(database_))>) {
+        work(database_);
+        transaction.commit();
+      } else {
+        auto result = work(database_);
+        transaction.commit();
+        return result;
+      }
+    });
+  }
+
+  template <typename Work>
+  auto read(Work work) -> Result<decltype(work(std::declval<SQLite::Database&>()))> {
+    return guarded([&] { return work(database_); });
+  }
+
+  /// Now, in UTC, as people and SQLite read it.
+  std::string now() const { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(
+      std::chrono::system_clock::to_time_t(clock_.wall()))); }
+
+  static Error to_error(const SQLite::Exception& error) {
+    const bool busy = error.getErrorCode() == SQLITE_BUSY || error.getErrorCode() == SQLITE_LOCKED;
+    return {busy ? ErrorKind::retry : ErrorKind::configuration, fmt::format("the journal: {}", error.what()),
+            busy ? "another process holds it; try again" : "check the folder that state.dir names, and its free space",
+            {}};
+  }
+
+ private:
+  template <typename Work>
+  auto guarded(Work work) -> Result<decltype(work())> {
+    const std::scoped_lock lock(mutex_);
+    try {
+      if constexpr (std::is_void_v<decltype(work())>) {
+        work();
+        return {};
+      } else {
+        return work();
+      }
+    } catch (const SQLite::Exception& error) {
+      return tl::unexpected(to_error(error));
+    } catch (const Json::exception& error) {
+      return fail(ErrorKind::configuration, fmt::format("the journal holds a damaged record: {}", error.what()),
+                  "look at journal.sqlite in state.dir with sqlite3");
+    }
+  }
+
+  std::mutex mutex_;  // a SQLite connection and its statements serve one thread at a time
+  SQLite::Database database_;
+  Clock& clock_;
+};
+
+Journal::Journal(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Journal::~Journal() = default;
+
+Result<std::unique_ptr<Journal>> Journal::open(const std::string& dir, Clock& clock) {
+  std::error_code error;
+  std::filesystem::create_directories(dir, error);
+  if (error)
+    return fail(ErrorKind::configuration, fmt::format("cannot make the state folder {}: {}", dir, error.message()),
+                "name a folder that may be written in state.dir");
+  const std::string file = dir + "/journal.sqlite";
+  // Made by us so that only its owner can read it; SQLite gives its companions (-wal, -shm) the same permissions.
+  // Only if it is new: closing a descriptor of an open database would drop the locks of this process's connections.
+  const int fd = ::open(file.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0 && errno != EEXIST)
+    return fail(ErrorKind::configuration, fmt::format("cannot open the journal {}: {}", file, std::strerror(errno)),
+                "name a folder that may be written in state.dir");
+  if (fd >= 0) ::close(fd);
+  try {
+    return std::unique_ptr<Journal>(new Journal(std::make_unique<Impl>(file, clock)));
+  } catch (const SQLite::Exception& failure) {
+    Error reported = Impl::to_error(failure);
+    reported.where = file;
+    return tl::unexpected(std::move(reported));
+  }
+}
+
+Result<std::int64_t> Journal::open_attachment(const AttachmentRecord& record) {
+  return impl_->write([&](SQLite::Database& database) {
+    SQLite::Statement insert(database,
+                             "INSERT INTO attachments (domain_uuid, domain_name, target, volume_type, serial, "
+                             "connection_info, disk_info, state, created, changed) "
+                             "VALUES (?, ?, ?, ?, ?, ?, ?, 'opened', ?, ?)");
+    const std::string now = impl_->now();
+    SQLite::bind(insert, record.domain_uuid, record.domain_name, record.target, record.volume_type, record.serial,
+                 redact(record.connection_info).dump(), record.disk_info.dump(), now, now);
+    insert.exec();
+    return static_cast<std::int64_t>(database.getLastInsertRowid());
+  });
+}
+
+Result<std::int64_t> Journal::begin_step(std::int64_t attachment, Step step) {
+  return impl_->write([&](SQLite::Database& database) {
+    SQLite::Statement insert(database, "INSERT INTO steps (attachment, step, phase, begun) VALUES (?, ?, 'intent', ?)");
+    SQLite::bind(insert, attachment, std::string(to_string(step)), impl_->now());
+    insert.exec();
+    return static_cast<std::int64_t>(database.getLastInsertRowid());
+  });
+}
+
+Result<void> Journal::finish_step(std::int64_t step, AttachmentState state, const Json& result) {
+  return impl_->write([&](SQLite::Database& database) {
+    const std::string now = impl_->now();
+    SQLite::Statement end(database, "UPDATE steps SET phase = 'done', ended = ? WHERE id = ?");
+    SQLite::bind(end, now, step);
+    end.exec();
+    SQLite::Statement move(database,
+                           "UPDATE attachments SET state = ?, changed = ?, attachment = coalesce(?, attachment) "
+                           "WHERE id = (SELECT attachment FROM steps WHERE id = ?)");
+    move.bind(1, std::string(to_string(state)));
+    move.bind(2, now);
+    if (!result.is_null()) move.bind(3, result.dump());
+    move.bind(4, step);
+    move.exec();
+  });
+}
+
+Result<void> Journal::fail_step(std::int64_t step, const Error& error) {
+  return impl_->write([&](SQLite::Database& database) {
+    SQLite::Statement end(database, "UPDATE steps SET phase = 'failed', error = ?, ended = ? WHERE id = ?");
+    SQLite::bind(end, describe(error), impl_->now(), step);
+    end.exec();
+  });
+}
+
+Result<void> Journal::close(std::int64_t attachment) {
+  return impl_->write([&](SQLite::Database& database) {
+    SQLite::Statement end(database, "UPDATE attachments SET state = 'closed', changed = ? WHERE id = ?");
+    SQLite::bind(end, impl_->now(), attachment);
+    end.exec();
+  });
+}
+
+Result<std::optional<AttachmentRecord>> Journal::find(std::string_view domain_uuid, std::string_view target,
+                                                      bool closed_too) {
+  return impl_->read([&](SQLite::Database& database) {
+    SQLite::Statement query(database, fmt::format("SELECT {} FROM attachments WHERE domain_uuid = ? AND target = ? "
+                                                  "AND (state <> 'closed' OR ?) "
+                                                  "ORDER BY state = 'closed', id DESC LIMIT 1", kColumns));
+    SQLite::bind(query, std::string(domain_uuid), std::string(target), closed_too ? 1 : 0);
+    std::optional<AttachmentRecord> record;
+    if (query.executeStep()) record = read_record(query);
+    return record;
+  });
+}
+
+Result<std::vector<AttachmentRecord>> Journal::open_attachments() {
+  return impl_->read([&](SQLite::Database& database) {
+    SQLite::Statement query(database,
+                            fmt::format("SELECT {} FROM attachments WHERE state <> 'closed' ORDER BY id", kColumns));
+    std::vector<AttachmentRecord> records;
+    while (query.executeStep()) records.push_back(read_record(query));
+    return records;
+  });
+}
+
+}  // namespace aiolos

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The journal: every side effect on the host is written down before it happens and again when it is done, so that a
+// crash at any point can be cleaned up. SQLite in WAL mode with full sync: what `begin_step` returned from is on disk.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "aiolos/core/interfaces.h"
+#include "aiolos/core/json.h"
+
+namespace aiolos {
+
+/// A side effect of a flow. The spelling in the database is `to_string`'s.
+enum class Step { connect, attach, detach, disconnect, extend, resize };
+
+std::string_view to_string(Step step);
+
+/// How far a volume has come. It moves with the steps: see Journal::finish_step.
+enum class AttachmentState { opened, connected, attached, detached, closed };
+
+std::string_view to_string(AttachmentState state);
+
+/// One volume on one guest, as the journal knows it.
+struct AttachmentRecord {
+  std::int64_t id = 0;
+  std::string domain_uuid;
+  std::string domain_name;
+  std::string target;  ///< "vdb"
+  std::string volume_type;
+  std::string serial;
+  Json connection_info;  ///< Without secrets: see redact().
+  Json disk_info;
+  Json attachment;  ///< What the driver's connect published; null before.
+  AttachmentState state = AttachmentState::opened;
+};
+
+/// `connection_info` with the values of its secrets (passwords, keys) replaced, fit for disk and log.
+Json redact(const Json& connection_info);
+
+/// Thread-safe within a process and between processes. Errors are ErrorKind::configuration (the folder or database
+/// can't be used) or ErrorKind::retry (locked by another process for too long).
+class Journal {
+ public:
+  /// Opens or creates DIR/journal.sqlite, only readable by its owner. @param dir is made if it does not exist.
+  /// @param clock borrowed.
+  static Result<std::unique_ptr<Journal>> open(const std::string& dir, Clock& clock);
+  ~Journal();
+
+  /// Records a new volume on a guest, in state opened. @return its id.
+  Result<std::int64_t> open_attachment(const AttachmentRecord& record);
+
+  /// Writes down that `step` is about to happen. @return the step's id.
+  Result<std::int64_t> begin_step(std::int64_t attachment, Step step);
+  /// Writes down that it happened, and the state that follows. @param result what to remember of it (connect: the
+  /// driver's attachment).
+  Result<void> finish_step(std::int64_t step, AttachmentState state, const Json& result = nullptr);
+  /// Writes down that it failed and left nothing behind; the state stays.
+  Result<void> fail_step(std::int64_t step, const Error& error);
+
+  /// Ends a record of which nothing is left on the host.
+  Result<void> close(std::int64_t attachment);
+
+  /// The newest record of a target that is not closed; with `closed_too` also a closed one, if there is no other.
+  Result<std::optional<AttachmentRecord>> find(std::string_view domain_uuid, std::string_view target,
+                                               bool closed_too = false);
+  /// All records that are not closed, oldest first.
+  Result<std::vector<AttachmentRecord>> open_attachments();
+
+ private:
+  class Impl;
+  explicit Journal(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace aiolos

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Locks between processes and threads of this host, one file each: what must not be worked on twice at once.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include "aiolos/core/interfaces.h"
+
+namespace aiolos {
+
+/// A held lock; released when it goes, also when the process dies. Movable.
+class LockFile {
+ public:
+  /// Waits for DIR/NAME-of-the-key.lock. @param dir made if it does not exist. @param key any text.
+  /// @return ErrorKind::retry if another holds it for longer than `timeout`, ErrorKind::configuration if the folder
+  /// can't be used.
+  static Result<LockFile> acquire(const std::string& dir, std::string_view key, std::chrono::milliseconds timeout,
+                                  Clock& clock);
+  LockFile(LockFile&& other) noexcept;
+  LockFile& operator=(LockFile&& other) noexcept;
+  ~LockFile();
+
+ private:
+  explicit LockFile(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+}  // namespace aiolos

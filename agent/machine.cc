@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real machine: host/'s implementations put together.
+#include <memory>
+
+#include "aiolos/agent/agent.h"
+#include "aiolos/host/block_devices.h"
+#include "aiolos/host/clock.h"
+#include "aiolos/host/command_runner.h"
+#include "aiolos/host/host_probe.h"
+#include "aiolos/host/hypervisor.h"
+#include "aiolos/host/mount_table.h"
+
+namespace aiolos {
+namespace {
+
+LibvirtOptions libvirt_options(const Config& config) {
+  LibvirtOptions options;
+  options.uri = config.libvirt.uri.empty() ? "qemu:///embed?root=" + config.state.dir + "/libvirt" : config.libvirt.uri;
+  options.virt_type = config.libvirt.virt_type == VirtType::kvm ? "kvm" : "qemu";
+  return options;
+}
+
+class RealMachine : public Machine {
+ public:
+  explicit RealMachine(const Config& config)
+      : connection_(make_libvirt_connection(libvirt_options(config))),
+        clock_(make_clock()),
+        commands_(make_command_runner()),
+        mounts_(make_mount_table()),
+        block_devices_(make_block_devices(*commands_, *mounts_)),
+        host_probe_(make_host_probe()),
+        hypervisor_(make_hypervisor(connection_)),
+        secrets_(make_secret_store(connection_)) {}
+
+  Clock& clock() override { return *clock_; }
+  CommandRunner& commands() override { return *commands_; }
+  BlockDevices& block_devices() override { return *block_devices_; }
+  MountTable& mounts() override { return *mounts_; }
+  HostProbe& host_probe() override { return *host_probe_; }
+  Hypervisor& hypervisor() override { return *hypervisor_; }
+  SecretStore& secrets() override { return *secrets_; }
+
+ private:
+  std::shared_ptr<LibvirtConnection> connection_;
+  std::unique_ptr<Clock> clock_;
+  std::unique_ptr<CommandRunner> commands_;
+  std::unique_ptr<MountTable> mounts_;
+  std::unique_ptr<BlockDevices> block_devices_;
+  std::unique_ptr<HostProbe> host_probe_;
+  std::unique_ptr<Hypervisor> hypervisor_;
+  std::unique_ptr<SecretStore> secrets_;
+};
+
+}  // namespace
+
+std::unique_ptr<Machine> real_machine(const Config& config) { return std::make_unique<RealMachine>(config); }
+
+}  // namespace aiolos

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "requests.h"
+
+#include <array>
+
+#include <fmt/format.h>
+
+namespace aiolos {
+namespace {
+
+Result<Json> drivers(Agent& agent, const JsonView&) { return Json{{"drivers", to_json(agent.drivers())}}; }
+
+Result<Json> host(Agent& agent, const JsonView&) {
+  return agent.host().map([](const HostFacts& facts) { return to_json(facts); });
+}
+
+Result<Json> disk_xml(Agent& agent, const JsonView& request) {
+  const auto connection = request.at("connection_info");
+  if (!connection) return tl::unexpected(connection.error());
+  const auto disk = request.at("disk_info");
+  if (!disk) return tl::unexpected(disk.error());
+  return agent.disk_xml(connection->json(), disk->json()).map([](std::string xml) {
+    return Json{{"xml", std::move(xml)}};
+  });
+}
+
+Result<Json> explain(Agent& agent, const JsonView& request) {
+  const auto connection = request.at("connection_info");
+  if (!connection) return tl::unexpected(connection.error());
+  const auto disk = request.at("disk_info");
+  if (!disk) return tl::unexpected(disk.error());
+  return agent.explain(connection->json(), disk->json()).map([](const Explanation& e) { return to_json(e); });
+}
+
+Result<std::string> string_at(const JsonView& request, std::string_view key) {
+  return request.at(key).and_then([](const JsonView& value) { return value.string(); });
+}
+
+Result<Json> attach(Agent& agent, const JsonView& request) {
+  const auto domain = string_at(request, "domain");
+  if (!domain) return tl::unexpected(domain.error());
+  const auto connection = request.at("connection_info");
+  if (!connection) return tl::unexpected(connection.error());
+  const auto disk = request.at("disk_info");
+  if (!disk) return tl::unexpected(disk.error());
+  const auto dry_run = request.find_boolean("dry_run");
+  if (!dry_run) return tl::unexpected(dry_run.error());
+  return agent.attach(*domain, connection->json(), disk->json(), dry_run->value_or(false))
+      .map([](const Explanation& e) { return to_json(e); });
+}
+
+Result<Json> detach(Agent& agent, const JsonView& request) {
+  const auto domain = string_at(request, "domain");
+  if (!domain) return tl::unexpected(domain.error());
+  const auto target = string_at(request, "target");
+  if (!target) return tl::unexpected(target.error());
+  const auto force = request.find_boolean("force");
+  if (!force) return tl::unexpected(force.error());
+  return agent.detach(*domain, *target, force->value_or(false)).map([] { return Json::object(); });
+}
+
+Result<Json> extend(Agent& agent, const JsonView& request) {
+  const auto domain = string_at(request, "domain");
+  if (!domain) return tl::unexpected(domain.error());
+  const auto target = string_at(request, "target");
+  if (!target) return tl::unexpected(target.error());
+  const auto size = request.at("size").and_then([](const JsonView& value) { return value.unsigned_integer(); });
+  if (!size) return tl::unexpected(size.error());
+  return agent.extend(*domain, *target, *size).map([](std::uint64_t bytes) { return Json{{"size", bytes}}; });
+}
+
+struct CommandRow {
+  std::string_view name;
+  Result<Json> (*run)(Agent&, const JsonView&);
+};
+
+constexpr std::array kCommands{
+    CommandRow{"drivers", drivers}, CommandRow{"host", host},     CommandRow{"disk_xml", disk_xml},
+    CommandRow{"explain", explain}, CommandRow{"attach", attach}, CommandRow{"detach", detach},
+    CommandRow{"extend", extend},
+};
+
+Result<Json> dispatch(Agent& agent, const JsonView& request) {
+  const auto name = string_at(request, "command");
+  if (!name) return tl::unexpected(name.error());
+  std::vector<std::string_view> known;
+  for (const CommandRow& row : kCommands) {
+    if (row.name == *name) return row.run(agent, request);
+    known.push_back(row.name);
+  }
+  return fail(ErrorKind::bad_input, fmt::format("unknown command '{}'", *name),
+              fmt::format("use one of {}", fmt::join(known, ", ")), "/command");
+}
+
+}  // namespace
+
+Json to_json(const Error& error) {
+  Json object = {{"kind", to_string(error.kind)}, {"message", error.message}, {"next", error.next}};
+  if (!error.where.empty()) object["where"] = error.where;
+  return {{"error", std::move(object)}};
+}
+
+Json to_json(const std::vector<DriverListing>& drivers) {
+  Json list = Json::array();
+  for (const DriverListing& driver : drivers) {
+    if (driver.rejected) {
+      list.push_back({{"file", driver.file}, {"rejected", to_json(*driver.rejected)["error"]}});
+      continue;
+    }
+    list.push_back({{"name", driver.name},
+                    {"version", driver.version},
+                    {"summary", driver.summary},
+                    {"types", driver.types},
+                    {"capabilities", driver.capabilities},
+                    {"thread_model", driver.thread_model},
+                    {"file", driver.file}});
+  }
+  return list;
+}
+
+Json run_request(Agent& agent, const Json& request) {
+  const auto answer = dispatch(agent, JsonView(request));
+  return answer ? *answer : to_json(answer.error());
+}
+
+}  // namespace aiolos

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "render.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace aiolos::cli {
+namespace {
+
+std::string layer_line(const LayerFacts& layer) {
+  std::string line = fmt::format("  {} ({}, {}): allocation {}", layer.path, layer.format, to_string(layer.kind),
+                                 to_string(layer.allocation));
+  if (layer.o_direct) line += *layer.o_direct ? ", O_DIRECT works" : ", no O_DIRECT";
+  if (layer.virtual_size) line += fmt::format(", {} bytes", *layer.virtual_size);
+  if (layer.logical_block_size) line += fmt::format(", logical blocks of {} bytes", *layer.logical_block_size);
+  if (!layer.filesystem.empty()) line += fmt::format(", on {}", layer.filesystem);
+  line += '\n';
+  for (const std::string& probe : layer.probes) line += fmt::format("    {}\n", probe);
+  return line;
+}
+
+template <typename T>
+std::string or_unknown(const std::optional<T>& value) {
+  return value ? fmt::format("{}", *value) : std::string("not known");
+}
+
+std::string version_or_unknown(const std::optional<Version>& value) {
+  return value ? version_string(*value) : std::string("not known");
+}
+
+std::string yes_no(const std::optional<bool>& value) {
+  if (!value) return "not known";
+  return *value ? "yes" : "no";
+}
+
+}  // namespace
+
+std::string render(const Explanation& explanation) {
+  const AioDecision& decision = explanation.decision;
+  std::string text = fmt::format("AIO mode: {}\n", decision.mode ? to_string(*decision.mode) : "none set");
+  for (const std::string& reason : decision.reasons) text += fmt::format("  because {}\n", reason);
+  for (const Rejection& rejection : decision.rejected)
+    text += fmt::format("  not {}: {}\n", to_string(rejection.mode), rejection.because);
+  if (explanation.storage) {
+    text += "Storage, outermost layer first:\n";
+    for (const LayerFacts& layer : explanation.storage->chain) text += layer_line(layer);
+  } else {
+    text += "Storage: no path of this host, not probed\n";
+  }
+  for (const std::string& note : explanation.notes) text += fmt::format("Note: {}\n", note);
+  text += explanation.xml;
+  return text;
+}
+
+std::string render(const std::vector<DriverListing>& drivers) {
+  std::string text;
+  for (const DriverListing& driver : drivers) {
+    if (driver.rejected) {
+      text += fmt::format("not loaded: {}\n  {}\n  next: {}\n", driver.file, describe(*driver.rejected),
+                          driver.rejected->next);
+      continue;
+    }
+    text += fmt::format("{} {}  [{}]\n", driver.name, driver.version, fmt::join(driver.types, ", "));
+    if (!driver.summary.empty()) text += fmt::format("  {}\n", driver.summary);
+    text += fmt::format("  can: {}; threads: {}\n  {}\n",
+                        driver.capabilities.empty() ? std::string("describe")
+                                                    : fmt::format("describe, {}", fmt::join(driver.capabilities, ", ")),
+                        driver.thread_model, driver.file);
+  }
+  return text;
+}
+
+std::string render(const HostFacts& host) {
+  std::string text;
+  text += fmt::format("kernel              {}\n", version_or_unknown(host.kernel));
+  text += fmt::format("libvirt             {}\n", version_or_unknown(host.libvirt));
+  text += fmt::format("QEMU                {}\n", version_or_unknown(host.qemu));
+  text += fmt::format("QEMU has io_uring   {}\n", yes_no(host.qemu_has_io_uring));
+  text += fmt::format("io_uring works      {}\n", yes_no(host.io_uring_works));
+  text += fmt::format("io_uring_disabled   {}\n", or_unknown(host.io_uring_disabled));
+  text += fmt::format("fs.aio-nr           {}\n", or_unknown(host.aio_nr));
+  text += fmt::format("fs.aio-max-nr       {}\n", or_unknown(host.aio_max_nr));
+  if (host.aio_nr && host.aio_max_nr && *host.aio_max_nr >= *host.aio_nr)
+    text += fmt::format("AioContexts left    {} (of {} events each)\n",
+                        (*host.aio_max_nr - *host.aio_nr) / kAioEventsPerContext, kAioEventsPerContext);
+  return text;
+}
+
+std::string render(const Error& error) {
+  std::string text = fmt::format("aiolos: {}\n", describe(error));
+  if (!error.next.empty()) text += fmt::format("  next: {}\n", error.next);
+  return text;
+}
+
+}  // namespace aiolos::cli

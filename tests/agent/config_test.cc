@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "aiolos/agent/config.h"
+
+#include <fstream>
+#include <iterator>
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace aiolos {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(Config, EmptyIsAllDefaults) {
+  for (const char* text : {"", "# only a comment\n", "{}", "aio:\n"}) {
+    const auto config = parse_config(text, "x.yaml");
+    ASSERT_TRUE(config) << text << ": " << describe(config.error());
+    EXPECT_EQ(config->state.dir, "/var/lib/aiolos");
+    EXPECT_EQ(config->aio.profile, AioProfile::automatic);
+    EXPECT_EQ(config->aio.prefer, AioMode::native);
+    EXPECT_TRUE(config->disk_cachemodes.empty());
+  }
+}
+
+TEST(Config, ReadsEveryKey) {
+  const auto config = parse_config(R"(
+libvirt: {uri: "qemu:///system", virt_type: kvm}
+plugins: {path: [/a, /b]}
+state: {dir: /state}
+aio: {profile: nova, prefer: io_uring}
+disk_cachemodes: {file: none, block: directsync, network: writeback}
+images: {preallocate: space}
+iscsi: {use_multipath: true, scan_attempts: 7, iface: "7"}
+)", "x.yaml");
+  ASSERT_TRUE(config) << describe(config.error());
+  EXPECT_EQ(config->libvirt.uri, "qemu:///system");
+  EXPECT_EQ(config->libvirt.virt_type, VirtType::kvm);
+  EXPECT_EQ(config->plugins.path, (std::vector<std::string>{"/a", "/b"}));
+  EXPECT_EQ(config->state.dir, "/state");
+  EXPECT_EQ(config->aio.profile, AioProfile::nova);
+  EXPECT_EQ(config->aio.prefer, AioMode::io_uring);
+  EXPECT_EQ(config->disk_cachemodes.at(SourceKind::block), CacheMode::directsync);
+  EXPECT_EQ(config->images.preallocate, Preallocate::space);
+  EXPECT_EQ(config->sections.at("iscsi").value,
+            (Json{{"use_multipath", true}, {"scan_attempts", 7}, {"iface", "7"}}));
+}
+
+struct Mistake {
+  const char* text;
+  const char* where;
+  const char* says;
+};
+
+class ConfigMistake : public ::testing::TestWithParam<Mistake> {};
+
+TEST_P(ConfigMistake, IsNamedWithItsLine) {
+  const auto config = parse_config(GetParam().text, "x.yaml");
+  ASSERT_FALSE(config);
+  EXPECT_EQ(config.error().kind, ErrorKind::configuration);
+  EXPECT_EQ(config.error().where, GetParam().where);
+  EXPECT_THAT(config.error().message + " | " + config.error().next, HasSubstr(GetParam().says));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, ConfigMistake,
+    ::testing::Values(Mistake{"aio: {profil: auto}", "x.yaml:1:7", "did you mean 'profile'?"},
+                      Mistake{"state: {}\naio:\n  prefer: threads\n", "x.yaml:3:11", "use native | io_uring"},
+                      Mistake{"aio: auto", "x.yaml:1:6", "must be a mapping"},
+                      Mistake{"aio: {profile: [auto]}", "x.yaml:1:16", "found a list"},
+                      Mistake{"plugins: {path: /a}", "x.yaml:1:17", "expected a list of folders"},
+                      Mistake{"plugins: {path: [a]}", "x.yaml:1:18", "'a' is not an absolute path"},
+                      Mistake{"disk_cachemodes: {tape: none}", "x.yaml:1:19", "unknown kind of source 'tape'"},
+                      Mistake{"disk_cachemodes: {file: fast}", "x.yaml:1:25", "unknown cache mode 'fast'"},
+                      Mistake{"- a\n", "x.yaml:1:1", "must be a mapping"},
+                      Mistake{"aio: {profile: auto\n", "x.yaml:2:1", "not valid YAML"}));
+
+TEST(CompleteSection, FillsInDefaultsAndKeepsTypes) {
+  const auto config = parse_config("nfs: {mount_options: vers=4.2}\nempty:\n", "x.yaml");
+  const Json defaults = {{"mount_options", ""}, {"mount_point_base", "/mnt"}, {"anything", nullptr}};
+  EXPECT_EQ(*complete_section(*config, "nfs", defaults),
+            (Json{{"mount_options", "vers=4.2"}, {"mount_point_base", "/mnt"}, {"anything", nullptr}}));
+  EXPECT_EQ(*complete_section(*config, "absent", defaults), defaults);
+  EXPECT_EQ(*complete_section(*config, "empty", defaults), defaults);
+}
+
+TEST(CompleteSection, NamesMistakesWithTheirLine) {
+  const Json defaults = {{"scan_attempts", 5}, {"use_multipath", false}};
+  const auto error = [&](const char* text) { return complete_section(*parse_config(text, "x.yaml"), "iscsi", defaults).error(); };
+  EXPECT_EQ(error("iscsi:\n  use_multipat: true\n").where, "x.yaml:2:3");
+  EXPECT_EQ(error("iscsi:\n  use_multipat: true\n").next, "did you mean 'use_multipath'?");
+  EXPECT_EQ(error("iscsi: {scan_attempts: many}").message, "'iscsi.scan_attempts' must be an integer, not a string");
+  EXPECT_EQ(error("iscsi: {use_multipath: 1}").next, "the default is false");
+  EXPECT_THAT(error("iscsi: [1]").message, HasSubstr("must be a mapping"));
+}
+
+TEST(LoadConfig, NamesAFileThatIsNotThere) {
+  const auto config = load_config("/no/such/file.yaml");
+  ASSERT_FALSE(config);
+  EXPECT_EQ(config.error().kind, ErrorKind::configuration);
+  EXPECT_THAT(config.error().message, HasSubstr("/no/such/file.yaml"));
+}
+
+TEST(ExampleConfig, ParsesAndDocumentsEveryFrameworkSection) {
+  const auto config = load_config(EXAMPLE_CONFIG);
+  ASSERT_TRUE(config) << describe(config.error());
+  for (const std::string& section : framework_sections()) EXPECT_TRUE(config->sections.contains(section)) << section;
+}
+
+}  // namespace
+}  // namespace aiolos

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// A machine in memory: one guest, one image, and a record of everything that was done, in order.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "aiolos/agent/agent.h"
+
+namespace aiolos::test {
+
+struct World {
+  std::vector<std::string> events;              ///< "connect", "attach vdb", ...
+  std::function<void(const std::string&)> on_event = [](const std::string&) {};
+  std::map<std::string, std::string> disks;     ///< XML by target.
+  bool running = true;
+  std::optional<Error> attach_fails;
+  std::optional<Error> detach_fails;
+  std::optional<Error> resize_fails;
+  std::optional<Error> probe_fails;
+  Allocation allocation = Allocation::full;
+  HostFacts host;
+  std::map<std::string, std::string> secrets;   ///< UUID by volume id.
+
+  World() {
+    host.kernel = version(6, 1);
+    host.libvirt = version(9, 0);
+    host.qemu = version(7, 2, 22);
+    host.qemu_has_io_uring = true;
+    host.io_uring_works = true;
+    host.aio_nr = 0;
+    host.aio_max_nr = 65536;
+  }
+  void happened(const std::string& event) {
+    on_event(event);
+    events.push_back(event);
+  }
+};
+
+/// Time that passes only when somebody sleeps.
+class FakeClock : public Clock {
+ public:
+  std::chrono::steady_clock::time_point now() const override { return now_; }
+  std::chrono::system_clock::time_point wall() const override { return std::chrono::system_clock::time_point{}; }
+  void sleep_until(std::chrono::steady_clock::time_point deadline) override { now_ = std::max(now_, deadline); }
+
+ private:
+  std::chrono::steady_clock::time_point now_{};
+};
+
+class FakeMachine : public Machine,
+                    public CommandRunner,
+                    public BlockDevices,
+                    public MountTable,
+                    public HostProbe,
+                    public Hypervisor,
+                    public SecretStore {
+ public:
+  explicit FakeMachine(World& world) : world_(world) {}
+
+  Clock& clock() override { return clock_; }
+  CommandRunner& commands() override { return *this; }
+  BlockDevices& block_devices() override { return *this; }
+  MountTable& mounts() override { return *this; }
+  HostProbe& host_probe() override { return *this; }
+  Hypervisor& hypervisor() override { return *this; }
+  SecretStore& secrets() override { return *this; }
+
+  Result<CommandResult> run(const Command& command) override {
+    world_.happened(command.argv.front());
+    return CommandResult{};
+  }
+  Result<StorageFacts> probe(const std::string& path, const std::string& format) override {
+    if (world_.probe_fails) return tl::unexpected(*world_.probe_fails);
+    LayerFacts layer;
+    layer.path = path;
+    layer.format = format;
+    layer.allocation = world_.allocation;
+    layer.o_direct = true;
+    return StorageFacts{{layer}};
+  }
+  Result<std::vector<Mount>> list() override { return std::vector<Mount>{}; }
+  Result<Mount> holding(const std::string&) override { return Mount{}; }
+  Result<HostFacts> facts() override { return world_.host; }
+
+  Result<DomainState> find_domain(const std::string& domain) override {
+    if (domain != "guest" && domain != "uuid-1") return fail(ErrorKind::bad_input, "no domain '" + domain + "'", "none");
+    return DomainState{"guest", "uuid-1", world_.running, false};
+  }
+  Result<std::string> domain_xml(const std::string&) override {
+    std::string xml = "<domain><devices>";
+    for (const auto& [target, disk] : world_.disks) xml += disk;
+    return xml + "</devices></domain>";
+  }
+  Result<std::optional<int>> domain_pid(const std::string&) override { return std::nullopt; }
+  Result<void> attach_disk(const std::string&, const std::string& disk_xml) override {
+    const auto dev = disk_xml.find("dev='vd");
+    const std::string target = disk_xml.substr(dev + 5, 3);
+    world_.happened("attach " + target);
+    if (world_.attach_fails) return tl::unexpected(*world_.attach_fails);
+    world_.disks[target] = disk_xml;
+    return {};
+  }
+  Result<void> detach_disk(const std::string&, const std::string&, const std::string& target,
+                           std::chrono::milliseconds) override {
+    world_.happened("detach " + target);
+    if (world_.detach_fails) return tl::unexpected(*world_.detach_fails);
+    world_.disks.erase(target);
+    return {};
+  }
+  Result<void> resize_disk(const std::string&, const std::string& target, std::uint64_t bytes) override {
+    world_.happened(fmt::format("resize {} {}", target, bytes));
+    if (world_.resize_fails) return tl::unexpected(*world_.resize_fails);
+    return {};
+  }
+  Result<std::string> native_arguments(const std::string&) override { return std::string(); }
+
+  Result<std::optional<std::string>> find(std::string_view usage_type, std::string_view usage_id) override {
+    if (usage_type != "volume") return std::nullopt;
+    const auto found = world_.secrets.find(std::string(usage_id));
+    return found == world_.secrets.end() ? std::nullopt : std::optional(found->second);
+  }
+
+ private:
+  World& world_;
+  FakeClock clock_;
+};
+
+}  // namespace aiolos::test

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+// The flows on a machine in memory: what is done, in which order, and that a failure leaves nothing behind.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <SQLiteCpp/SQLiteCpp.h>
+
+#include "aiolos/disk/disk_xml.h"
+#include "fake_machine.h"
+#include "temporary_folder.h"
+
+namespace aiolos {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+class Flows : public ::testing::Test {
+ protected:
+  void SetUp() override { open({}); }
+
+  void open(const std::string& yaml) {
+    agent_.reset();
+    auto config = parse_config(yaml, "test.yaml");
+    ASSERT_TRUE(config) << describe(config.error());
+    config->plugins.path = {TEST_PLUGINS};
+    config->state.dir = state_.path();
+    Agent::Options options;
+    options.config = std::move(*config);
+    options.machine = std::make_unique<test::FakeMachine>(world_);
+    auto agent = Agent::open(std::move(options));
+    ASSERT_TRUE(agent) << describe(agent.error());
+    agent_ = std::move(*agent);
+  }
+
+  static Json volume(const std::string& fail = {}) {
+    Json info = {{"driver_volume_type", "scripted"},
+                 {"serial", "b5f4c4a5-6f37-4d5e-9a0e-0a4a2b1c3d4e"},
+                 {"data", {{"path", "/images/vol"}, {"auth_password", "hunter2"}}}};
+    if (!fail.empty()) info["data"]["fail"] = fail;
+    return info;
+  }
+  static Json disk(const std::string& dev = "vdb") { return {{"bus", "virtio"}, {"dev", dev}, {"type", "disk"}}; }
+
+  /// "connect done, attach intent, ...": the journal's steps, in order.
+  std::vector<std::string> steps() const {
+    SQLite::Database database(state_.path() + "/journal.sqlite");
+    SQLite::Statement query(database, "SELECT step || ' ' || phase FROM steps ORDER BY id");
+    std::vector<std::string> list;
+    while (query.executeStep()) list.push_back(query.getColumn(0).getString());
+    return list;
+  }
+  std::vector<std::string> states() const {
+    SQLite::Database database(state_.path() + "/journal.sqlite");
+    SQLite::Statement query(database, "SELECT state FROM attachments ORDER BY id");
+    std::vector<std::string> list;
+    while (query.executeStep()) list.push_back(query.getColumn(0).getString());
+    return list;
+  }
+
+  test::TemporaryFolder state_;
+  test::World world_;
+  std::unique_ptr<Agent> agent_;
+};
+
+TEST_F(Flows, AttachConnectsDecidesAndAttaches) {
+  const auto result = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_TRUE(result) << describe(result.error());
+  EXPECT_EQ(result->decision.mode, AioMode::native);
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb"));
+  EXPECT_THAT(result->xml, HasSubstr("io='native'"));
+  EXPECT_EQ(world_.disks["vdb"], result->xml);
+  EXPECT_THAT(steps(), ElementsAre("connect done", "attach done"));
+  EXPECT_THAT(states(), ElementsAre("attached"));
+}
+
+TEST_F(Flows, EverySideEffectIsInTheJournalBeforeItHappens) {
+  std::vector<std::string> seen;
+  world_.on_event = [&](const std::string& event) { seen.push_back(event + ": " + steps().back()); };
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  ASSERT_TRUE(agent_->extend("guest", "vdb", 1 << 20));
+  ASSERT_TRUE(agent_->detach("guest", "vdb", false));
+  EXPECT_THAT(seen, ElementsAre("connect: connect intent", "attach vdb: attach intent", "extend: extend intent",
+                                "resize vdb 1048576: resize intent", "detach vdb: detach intent",
+                                "disconnect: disconnect intent"));
+  EXPECT_THAT(steps(), ElementsAre("connect done", "attach done", "extend done", "resize done", "detach done",
+                                   "disconnect done"));
+  EXPECT_THAT(states(), ElementsAre("closed"));
+}
+
+TEST_F(Flows, JournalHoldsNoSecret) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  SQLite::Database database(state_.path() + "/journal.sqlite");
+  const std::string row = database.execAndGet("SELECT connection_info FROM attachments").getString();
+  EXPECT_THAT(row, Not(HasSubstr("hunter2")));
+  EXPECT_THAT(row, HasSubstr("/images/vol"));
+}
+
+TEST_F(Flows, FailedConnectLeavesNothing) {
+  const auto result = agent_->attach("guest", volume("connect"), disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::storage);
+  EXPECT_THAT(result.error().message, HasSubstr("fail connect"));
+  EXPECT_THAT(world_.events, ElementsAre("connect"));
+  EXPECT_THAT(steps(), ElementsAre("connect failed"));
+  EXPECT_THAT(states(), ElementsAre("closed"));
+}
+
+TEST_F(Flows, FailedAttachIsUndone) {
+  world_.attach_fails = Error{ErrorKind::hypervisor, "libvirt says no", "ask libvirt", {}};
+  const auto result = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().message, "libvirt says no");
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb", "disconnect"));
+  EXPECT_THAT(steps(), ElementsAre("connect done", "attach failed", "disconnect done"));
+  EXPECT_THAT(states(), ElementsAre("closed"));
+}
+
+TEST_F(Flows, FailedProbeIsUndone) {
+  world_.probe_fails = Error{ErrorKind::storage, "I/O error", "look at the disk", {}};
+  EXPECT_FALSE(agent_->attach("guest", volume(), disk(), false));
+  EXPECT_THAT(world_.events, ElementsAre("connect", "disconnect"));
+  EXPECT_THAT(states(), ElementsAre("closed"));
+}
+
+TEST_F(Flows, FailedUndoingIsReportedAndRemembered) {
+  world_.attach_fails = Error{ErrorKind::hypervisor, "libvirt says no", "ask libvirt", {}};
+  const auto result = agent_->attach("guest", volume("disconnect"), disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_THAT(result.error().message, HasSubstr("libvirt says no; disconnecting the volume again failed too"));
+  EXPECT_THAT(steps(), ElementsAre("connect done", "attach failed", "disconnect failed"));
+  EXPECT_THAT(states(), ElementsAre("connected"));
+}
+
+TEST_F(Flows, AttachingAgainGivesTheSameAnswer) {
+  const auto first = agent_->attach("guest", volume(), disk(), false);
+  const auto second = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_TRUE(first && second);
+  EXPECT_EQ(first->xml, second->xml);
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb"));
+}
+
+TEST_F(Flows, TakenTargetIsRefusedBeforeAnythingIsConnected) {
+  world_.disks["vdb"] = "<disk type='file'><source file='/other'/><target dev='vdb' bus='virtio'/></disk>";
+  const auto result = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::refused);
+  EXPECT_THAT(result.error().next, HasSubstr("'vda' is free"));
+  EXPECT_THAT(world_.events, IsEmpty());
+}
+
+TEST_F(Flows, ImageThatTheGuestHasAlreadyIsRefused) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk("vdb"), false));
+  const auto result = agent_->attach("guest", volume(), disk("vdc"), false);
+  ASSERT_FALSE(result);
+  EXPECT_THAT(result.error().message, HasSubstr("has this volume already, as 'vdb'"));
+  EXPECT_EQ(world_.disks.size(), 1u);
+}
+
+TEST_F(Flows, OtherVolumeOnAHeldTargetIsRefused) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  Json other = volume();
+  other["data"]["path"] = "/images/other";
+  const auto result = agent_->attach("guest", other, disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::refused);
+  EXPECT_THAT(result.error().next, HasSubstr("aiolos detach --domain guest --target vdb"));
+}
+
+TEST_F(Flows, DryRunChangesNothing) {
+  const auto result = agent_->attach("guest", volume(), disk(), true);
+  ASSERT_TRUE(result) << describe(result.error());
+  EXPECT_EQ(result->decision.mode, AioMode::native);
+  EXPECT_THAT(world_.events, IsEmpty());
+  EXPECT_THAT(states(), IsEmpty());
+}
+
+TEST_F(Flows, DomainThatDoesNotRunIsRefused) {
+  world_.running = false;
+  EXPECT_EQ(agent_->attach("guest", volume(), disk(), false).error().kind, ErrorKind::refused);
+  EXPECT_EQ(agent_->attach("nobody", volume(), disk(), false).error().kind, ErrorKind::bad_input);
+}
+
+TEST_F(Flows, MultiattachNeedsTheDriversPromise) {
+  Json shared = volume();
+  shared["multiattach"] = true;
+  const auto result = agent_->attach("guest", shared, disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().where, "/multiattach");
+}
+
+TEST_F(Flows, SparseImageGetsThreads) {
+  world_.allocation = Allocation::sparse;
+  const auto result = agent_->explain(volume(), disk());
+  ASSERT_TRUE(result) << describe(result.error());
+  EXPECT_EQ(result->decision.mode, AioMode::threads);
+  EXPECT_THAT(result->xml, HasSubstr("io='threads'"));
+  EXPECT_THAT(world_.events, IsEmpty());
+}
+
+TEST_F(Flows, BudgetCountsTheGuestsOwnContext) {
+  world_.host.aio_nr = world_.host.aio_max_nr;
+  EXPECT_EQ(agent_->attach("guest", volume(), disk(), true)->decision.mode, AioMode::io_uring);
+  world_.disks["vda"] =
+      "<disk type='file'><driver name='qemu' io='native'/><source file='/a'/><target dev='vda' bus='virtio'/></disk>";
+  EXPECT_EQ(agent_->attach("guest", volume(), disk(), true)->decision.mode, AioMode::native);
+}
+
+TEST_F(Flows, DiskXmlTouchesNothing) {
+  world_.probe_fails = Error{ErrorKind::bug, "probed", "", {}};
+  const auto xml = agent_->disk_xml(volume(), disk());
+  ASSERT_TRUE(xml) << describe(xml.error());
+  EXPECT_THAT(*xml, HasSubstr("io='threads'")) << "an allocation that was not probed is not known";
+  EXPECT_THAT(world_.events, IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(state_.path() + "/journal.sqlite"));
+}
+
+TEST_F(Flows, PreferringIoUringAsksTheHost) {
+  open("aio: {prefer: io_uring}");
+  EXPECT_THAT(*agent_->disk_xml(volume(), disk()), HasSubstr("io='io_uring'"));
+  world_.host.qemu_has_io_uring = false;
+  EXPECT_THAT(*agent_->disk_xml(volume(), disk()), HasSubstr("io='threads'"));
+}
+
+TEST_F(Flows, EncryptedVolumeNeedsItsSecret) {
+  Json encrypted = volume();
+  encrypted["data"]["encrypted"] = true;
+  const auto missing = agent_->disk_xml(encrypted, disk());
+  ASSERT_FALSE(missing);
+  EXPECT_THAT(missing.error().next, HasSubstr("<volume>b5f4c4a5-6f37-4d5e-9a0e-0a4a2b1c3d4e</volume>"));
+  world_.secrets["b5f4c4a5-6f37-4d5e-9a0e-0a4a2b1c3d4e"] = "0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f";
+  EXPECT_THAT(*agent_->disk_xml(encrypted, disk()), HasSubstr("uuid='0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f'"));
+}
+
+TEST_F(Flows, DetachTakesTheDiskThenTheVolume) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  world_.events.clear();
+  ASSERT_TRUE(agent_->detach("guest", "vdb", false));
+  EXPECT_THAT(world_.events, ElementsAre("detach vdb", "disconnect"));
+  EXPECT_TRUE(world_.disks.empty());
+  EXPECT_TRUE(agent_->detach("guest", "vdb", false)) << "detaching what is gone is success";
+  EXPECT_THAT(world_.events, ElementsAre("detach vdb", "disconnect"));
+}
+
+TEST_F(Flows, GuestThatKeepsTheDiskKeepsTheVolumeConnected) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  world_.events.clear();
+  world_.detach_fails = Error{ErrorKind::retry, "the guest did not release the disk", "try again", {}};
+  const auto result = agent_->detach("guest", "vdb", false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::retry);
+  EXPECT_THAT(world_.events, ElementsAre("detach vdb"));
+  EXPECT_THAT(states(), ElementsAre("attached"));
+  world_.detach_fails.reset();
+  EXPECT_TRUE(agent_->detach("guest", "vdb", false));
+}
+
+TEST_F(Flows, DiskThatVanishedByItselfIsStillDisconnected) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  world_.events.clear();
+  world_.disks.clear();
+  ASSERT_TRUE(agent_->detach("guest", "vdb", false));
+  EXPECT_THAT(world_.events, ElementsAre("disconnect"));
+}
+
+TEST_F(Flows, ForceReachesTheDriver) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  world_.events.clear();
+  ASSERT_TRUE(agent_->detach("guest", "vdb", true));
+  EXPECT_THAT(world_.events, ElementsAre("detach vdb", "disconnect-by-force"));
+}
+
+TEST_F(Flows, ForeignDiskIsOnlyDetachedByForce) {
+  world_.disks["vda"] = "<disk type='file'><source file='/root'/><target dev='vda' bus='virtio'/></disk>";
+  const auto refused = agent_->detach("guest", "vda", false);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::refused);
+  EXPECT_THAT(world_.events, IsEmpty());
+  EXPECT_TRUE(agent_->detach("guest", "vda", true));
+  EXPECT_THAT(world_.events, ElementsAre("detach vda"));
+}
+
+TEST_F(Flows, UnknownTargetNamesTheDisksThereAre) {
+  world_.disks["vda"] = "<disk type='file'><source file='/root'/><target dev='vda' bus='virtio'/></disk>";
+  const auto result = agent_->detach("guest", "vdq", false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::bad_input);
+  EXPECT_EQ(result.error().next, "its disks: vda");
+}
+
+TEST_F(Flows, ExtendGrowsTheStorageThenTellsTheGuest) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  world_.events.clear();
+  EXPECT_EQ(agent_->extend("guest", "vdb", 4096).value(), 4096u);
+  EXPECT_THAT(world_.events, ElementsAre("extend", "resize vdb 4096"));
+}
+
+TEST_F(Flows, ExtendRefusesNonsense) {
+  EXPECT_EQ(agent_->extend("guest", "vdb", 1000).error().kind, ErrorKind::bad_input);
+  EXPECT_EQ(agent_->extend("guest", "vdb", 0).error().kind, ErrorKind::bad_input);
+  EXPECT_EQ(agent_->extend("guest", "vdb", 4096).error().kind, ErrorKind::bad_input);
+}
+
+TEST_F(Flows, FailedExtendDoesNotTellTheGuest) {
+  ASSERT_TRUE(agent_->attach("guest", volume("extend"), disk(), false));
+  world_.events.clear();
+  EXPECT_FALSE(agent_->extend("guest", "vdb", 4096));
+  EXPECT_THAT(world_.events, ElementsAre("extend"));
+  EXPECT_THAT(states(), ElementsAre("attached"));
+}
+
+TEST_F(Flows, UnknownTypeNamesTheNearest) {
+  Json wrong = volume();
+  wrong["driver_volume_type"] = "scriptd";
+  const auto result = agent_->disk_xml(wrong, disk());
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::bad_input);
+  EXPECT_THAT(result.error().message + result.error().next, HasSubstr("scripted"));
+}
+
+TEST_F(Flows, DiskThatLibvirtWouldRefuseIsRefusedBefore) {
+  Json small = volume();
+  small["data"]["logical_block_size"] = 500;
+  const auto result = agent_->attach("guest", small, disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::bad_input);
+  EXPECT_THAT(result.error().message, HasSubstr("500"));
+  EXPECT_TRUE(world_.disks.empty());
+  EXPECT_THAT(states(), ElementsAre("closed"));
+}
+
+/// The error of opening with a configuration that has a mistake.
+class FlowsConfiguration : public Flows, public ::testing::WithParamInterface<std::tuple<const char*, const char*, const char*>> {};
+
+TEST_P(FlowsConfiguration, MistakeIsRefusedWithItsLine) {
+  const auto& [yaml, where, says] = GetParam();
+  auto config = parse_config(yaml, "test.yaml");
+  ASSERT_TRUE(config) << describe(config.error());
+  config->plugins.path = {TEST_PLUGINS};
+  Agent::Options options;
+  options.config = std::move(*config);
+  options.machine = std::make_unique<test::FakeMachine>(world_);
+  const auto agent = Agent::open(std::move(options));
+  ASSERT_FALSE(agent);
+  EXPECT_EQ(agent.error().kind, ErrorKind::configuration);
+  EXPECT_EQ(agent.error().where, where);
+  EXPECT_THAT(agent.error().message + " " + agent.error().next, HasSubstr(says));
+}
+
+INSTANTIATE_TEST_SUITE_P(Mistakes, FlowsConfiguration,
+                         ::testing::Values(std::tuple("scriptet: {word: x}\n", "test.yaml:1:1", "'scripted'"),
+                                           std::tuple("aio: {}\nscripted:\n  wort: x\n", "test.yaml:3:3",
+                                                      "did you mean 'word'?"),
+                                           std::tuple("scripted:\n  word: 5\n", "test.yaml:2:3", "must be a string")));
+
+}  // namespace
+}  // namespace aiolos

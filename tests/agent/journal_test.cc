@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "journal.h"
+
+#include <sys/stat.h>
+
+#include <fstream>
+#include <thread>
+
+#include <SQLiteCpp/SQLiteCpp.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "fake_machine.h"
+#include "temporary_folder.h"
+
+namespace aiolos {
+namespace {
+
+using ::testing::HasSubstr;
+
+class JournalTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<Journal> open() {
+    auto journal = Journal::open(folder_.path(), clock_);
+    EXPECT_TRUE(journal) << describe(journal.error());
+    return std::move(*journal);
+  }
+  static AttachmentRecord record(const std::string& target = "vdb") {
+    AttachmentRecord made;
+    made.domain_uuid = "uuid-1";
+    made.domain_name = "guest";
+    made.target = target;
+    made.volume_type = "file";
+    made.serial = "serial-1";
+    made.connection_info = {{"data", {{"path", "/x"}}}};
+    made.disk_info = {{"dev", target}};
+    return made;
+  }
+
+  test::TemporaryFolder folder_;
+  test::FakeClock clock_;
+};
+
+TEST_F(JournalTest, SurvivesReopening) {
+  std::int64_t id = 0;
+  {
+    const auto journal = open();
+    id = *journal->open_attachment(record());
+    const auto step = journal->begin_step(id, Step::connect);
+    ASSERT_TRUE(journal->finish_step(*step, AttachmentState::connected, {{"format", "raw"}}));
+  }
+  const auto found = open()->find("uuid-1", "vdb");
+  ASSERT_TRUE(found && *found);
+  EXPECT_EQ((*found)->id, id);
+  EXPECT_EQ((*found)->state, AttachmentState::connected);
+  EXPECT_EQ((*found)->attachment, (Json{{"format", "raw"}}));
+  EXPECT_EQ((*found)->connection_info, record().connection_info);
+  EXPECT_EQ((*found)->domain_name, "guest");
+}
+
+TEST_F(JournalTest, AFailedStepLeavesTheState) {
+  const auto journal = open();
+  const auto id = *journal->open_attachment(record());
+  ASSERT_TRUE(journal->finish_step(*journal->begin_step(id, Step::connect), AttachmentState::connected));
+  ASSERT_TRUE(journal->fail_step(*journal->begin_step(id, Step::attach), Error{ErrorKind::hypervisor, "no", "", {}}));
+  EXPECT_EQ((**journal->find("uuid-1", "vdb")).state, AttachmentState::connected);
+}
+
+TEST_F(JournalTest, OneOpenVolumeATarget) {
+  const auto journal = open();
+  const auto id = *journal->open_attachment(record());
+  EXPECT_FALSE(journal->open_attachment(record()));
+  EXPECT_TRUE(journal->open_attachment(record("vdc")));
+  ASSERT_TRUE(journal->close(id));
+  EXPECT_TRUE(journal->open_attachment(record()));
+  EXPECT_EQ(journal->open_attachments()->size(), 2u);
+}
+
+TEST_F(JournalTest, ClosedRecordsAreFoundOnlyWhenAskedFor) {
+  const auto journal = open();
+  const auto id = *journal->open_attachment(record());
+  ASSERT_TRUE(journal->close(id));
+  EXPECT_FALSE(*journal->find("uuid-1", "vdb"));
+  EXPECT_EQ((**journal->find("uuid-1", "vdb", true)).state, AttachmentState::closed);
+  const auto newer = *journal->open_attachment(record());
+  EXPECT_EQ((**journal->find("uuid-1", "vdb", true)).id, newer);
+}
+
+TEST_F(JournalTest, OnlyItsOwnerCanReadIt) {
+  const auto journal = open();
+  ASSERT_TRUE(journal->open_attachment(record()));
+  for (const char* name : {"journal.sqlite", "journal.sqlite-wal"}) {
+    struct stat status {};
+    ASSERT_EQ(::stat((folder_.path() + "/" + name).c_str(), &status), 0) << name;
+    EXPECT_EQ(status.st_mode & 0077, 0u) << name;
+  }
+}
+
+TEST_F(JournalTest, IsDurable) {
+  open();
+  SQLite::Database database(folder_.path() + "/journal.sqlite");
+  EXPECT_EQ(database.execAndGet("PRAGMA journal_mode").getString(), "wal");
+}
+
+TEST_F(JournalTest, DamagedFileIsAnErrorThatNamesIt) {
+  std::ofstream(folder_.path() + "/journal.sqlite") << "this is no database, and long enough to be seen as none......";
+  const auto journal = Journal::open(folder_.path(), clock_);
+  ASSERT_FALSE(journal);
+  EXPECT_EQ(journal.error().kind, ErrorKind::configuration);
+  EXPECT_THAT(journal.error().where, HasSubstr("journal.sqlite"));
+}
+
+TEST_F(JournalTest, FolderThatCannotBeMadeIsAnError) {
+  const auto journal = Journal::open("/proc/no/such", clock_);
+  ASSERT_FALSE(journal);
+  EXPECT_EQ(journal.error().kind, ErrorKind::configuration);
+}
+
+TEST_F(JournalTest, NewerSchemaIsRefused) {
+  open();
+  SQLite::Database(folder_.path() + "/journal.sqlite", SQLite::OPEN_READWRITE).exec("PRAGMA user_version = 99");
+  const auto journal = Journal::open(folder_.path(), clock_);
+  ASSERT_FALSE(journal);
+  EXPECT_THAT(journal.error().message, HasSubstr("newer Aiolos"));
+}
+
+TEST_F(JournalTest, ServesSeveralThreadsAndProcesses) {
+  const auto first = open();
+  const auto second = open();  // as another process would
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&, i] {
+      Journal& journal = i % 2 ? *first : *second;
+      for (int n = 0; n < 10; ++n) {
+        const auto id = journal.open_attachment(record(fmt::format("vd{}-{}", i, n)));
+        ASSERT_TRUE(id) << describe(id.error());
+        ASSERT_TRUE(journal.finish_step(*journal.begin_step(*id, Step::connect), AttachmentState::connected));
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(first->open_attachments()->size(), 40u);
+}
+
+TEST(Redact, HidesSecretsOnly) {
+  const Json info = {{"data",
+                      {{"auth_username", "user"},
+                       {"auth_password", "a"},
+                       {"discovery_auth_password", "b"},
+                       {"keyring", "c"},
+                       {"secret_uuid", "d"},
+                       {"secret_type", "ceph"},
+                       {"list", Json::array({Json{{"access_token", "e"}}})},
+                       {"password", nullptr}}}};
+  const Json redacted = redact(info);
+  EXPECT_EQ(redacted["data"]["auth_username"], "user");
+  EXPECT_EQ(redacted["data"]["secret_uuid"], "d");
+  EXPECT_EQ(redacted["data"]["secret_type"], "ceph");
+  EXPECT_EQ(redacted["data"]["password"], nullptr);
+  for (const char* key : {"auth_password", "discovery_auth_password", "keyring"}) EXPECT_EQ(redacted["data"][key], "***");
+  EXPECT_EQ(redacted["data"]["list"][0]["access_token"], "***");
+}
+
+}  // namespace
+}  // namespace aiolos
