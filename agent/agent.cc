@@ -318,12 +318,12 @@ Result<std::pair<Explanation, disk::DiskConfig>> AgentImpl::decide(const Volume&
                                                                    unsigned new_contexts) {
   Explanation explanation;
   explanation.attachment = attachment;
-  auto facts = host();
-  if (!facts) return tl::unexpected(facts.error());
-  explanation.host = std::move(*facts);
   auto storage = volume.driver->facts(*volume.connection_info, attachment);
   if (!storage) return tl::unexpected(storage.error());
   if (!storage->chain.empty()) explanation.storage = std::move(*storage);
+  auto facts = host();
+  if (!facts) return tl::unexpected(facts.error());
+  explanation.host = std::move(*facts);
 
   auto asked = question(volume, attachment, explanation.storage ? &*explanation.storage : nullptr);
   if (!asked) return tl::unexpected(asked.error());

@@ -16,6 +16,8 @@ namespace {
 LibvirtOptions libvirt_options(const Config& config) {
   LibvirtOptions options;
   options.uri = config.libvirt.uri.empty() ? "qemu:///embed?root=" + config.state.dir + "/libvirt" : config.libvirt.uri;
+  // Each command on an embedded root is done in a second or so; who waits longer than this waits for something stuck.
+  options.lock_timeout = std::chrono::seconds(30);
   options.virt_type = config.libvirt.virt_type == VirtType::kvm ? "kvm" : "qemu";
   return options;
 }

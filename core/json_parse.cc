@@ -15,13 +15,15 @@ Json to_json_value(simdjson::dom::element element) {
     case simdjson::dom::element_type::OBJECT: {
       Json object = Json::object();
       auto& members = object.get_ref<Json::object_t&>();
-      for (const auto& [key, value] : element.get_object().value_unsafe())
+      const simdjson::dom::object source = element.get_object().value_unsafe();  // named: the loop must not outlive it
+      for (const auto& [key, value] : source)
         members.insert_or_assign(std::string(key), to_json_value(value));
       return object;
     }
     case simdjson::dom::element_type::ARRAY: {
       Json array = Json::array();
-      for (const auto value : element.get_array().value_unsafe()) array.push_back(to_json_value(value));
+      const simdjson::dom::array source = element.get_array().value_unsafe();
+      for (const auto value : source) array.push_back(to_json_value(value));
       return array;
     }
     case simdjson::dom::element_type::STRING:

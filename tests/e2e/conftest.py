@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import PROJECT, Aiolos, Volumes, command, domain_disks  # noqa: E402
 
 import image  # noqa: E402
-from guest import Guest, GuestError  # noqa: E402
+from guest import Guest, GuestError, new_root  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -107,8 +107,10 @@ def aiolos(aiolos_binary, volumes, guest, folder):
 
 @pytest.fixture
 def aiolos_alone(aiolos_binary, folder):
-    """The command, for tests that need no guest."""
-    return Aiolos(aiolos_binary, None, folder)
+    """The command with an embedded hypervisor of its own, for tests that need no guest."""
+    root = new_root(image.state_folder())
+    yield Aiolos(aiolos_binary, None, folder, root)
+    shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture

@@ -141,16 +141,19 @@ class Volumes:
 class Aiolos:
     """The command under test with its own configuration and state, and the guest it works on."""
 
-    def __init__(self, binary: pathlib.Path, guest, folder: pathlib.Path):
+    def __init__(self, binary: pathlib.Path, guest, folder: pathlib.Path, root: pathlib.Path | None = None):
+        """`root` is the embedded hypervisor's, where there is no guest."""
         self.binary = binary
         self.guest = guest
+        self.root = root
         self.folder = folder
         self.config = folder / "aiolos.yaml"
         self.configure()
 
     def configure(self, more: str = "") -> None:
         """Write the configuration; `more` is YAML to add at its end."""
-        uri, virt_type = (self.guest.uri, self.guest.virt_type) if self.guest else (f"qemu:///embed?root={self.folder}", "qemu")
+        uri, virt_type = (
+            (self.guest.uri, self.guest.virt_type) if self.guest else (f"qemu:///embed?root={self.root}", "qemu"))
         self.config.write_text(f'libvirt: {{uri: "{uri}", virt_type: {virt_type}}}\n'
                                f'state: {{dir: "{self.folder}/state"}}\n{more}')
 

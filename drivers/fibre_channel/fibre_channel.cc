@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fibre Channel volumes: a LUN behind this host's HBAs, as a block device of this host.
+//
+// Source: Nova 26, virt/libvirt/volume/fibrechannel.py. Scanning for the LUN is not this driver's part yet: it declares
+// no connect, and expects `data.device_path` to be there.
+#include "aiolos/plugin.hpp"
+
+namespace {
+
+using namespace aiolos;
+
+class FibreChannelDriver : public sdk::BlockVolumeDriver {
+ public:
+  static constexpr sdk::DriverInfo kInfo{
+      .name = "fibre_channel",
+      .version = "1.0",
+      .summary = "Fibre Channel LUNs as block devices of this host",
+      .types = {"fibre_channel"},
+      .configuration_key = "fibre_channel",
+      .configuration_defaults = R"({"use_multipath": false, "scan_attempts": 5})",
+      .capabilities = AIOLOS_CAN_MULTIATTACH,
+      .thread_model = sdk::ThreadModel::parallel,
+      .nova_driver_io = "native",
+  };
+
+  FibreChannelDriver() : BlockVolumeDriver(kStorage) {}
+
+  /// `data.device_path`, which connecting sets.
+  Result<Attachment> describe(const sdk::Volume& volume) const override {
+    const sdk::Value device_path = volume.data().at("device_path");
+    if (!device_path)
+      return device_path.error("the volume is not connected: its device_path is not known",
+                               "connect the volume first, or add /data/device_path");
+    AIOLOS_TRY(Attachment attachment, BlockVolumeDriver::describe(volume));
+    if (!attachment.source.path.starts_with('/'))
+      return device_path.error("'" + attachment.source.path + "' is no absolute path", "give the path below /dev");
+    return attachment;
+  }
+
+  /// The array allocates, out of sight of this host's file systems: only a thin layer in between speaks against
+  /// `native`.
+  Result<AioAdvice> aio_mode(const Attachment&, const StorageFacts* facts) const override {
+    return advise_remote_block(facts, kStorage);
+  }
+
+ private:
+  static constexpr std::string_view kStorage = "the Fibre Channel volume";
+};
+
+}  // namespace
+
+AIOLOS_PLUGIN(FibreChannelDriver)

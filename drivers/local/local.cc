@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// Volumes that are on this host already: block devices (type `local`, as Nova has it) and image files (type `file`).
+//
+// Source of `local`: Nova 26, virt/libvirt/volume/volume.py, LibvirtVolumeDriver. Connecting makes nothing: it looks
+// whether the volume is what the connection_info says, and preallocates raw images where images.preallocate asks so.
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "aiolos/plugin.hpp"
+#include "node.h"
+#include "space.h"
+
+namespace {
+
+using namespace aiolos;
+using local::Node;
+using local::NodeKind;
+
+constexpr std::uint64_t kSector = 512;  // QEMU's unit of a disk's size; libvirt's block resize refuses others
+constexpr std::string_view kRaw = "raw";
+constexpr std::string_view kQcow2 = "qcow2";
+
+/// A member of `data` that is an absolute path.
+Result<std::string> absolute_path(const sdk::Value& value) {
+  AIOLOS_TRY(const std::string_view path, value.string());
+  if (path.find('\0') != std::string_view::npos)
+    return value.error("the path holds a NUL character", "give the path without it");
+  if (!path.starts_with('/'))
+    return value.error("'" + std::string(path) + "' is no absolute path",
+                       "give the path from the root, such as /dev/vg/lv");
+  return std::string(path);
+}
+
+bool is_multiattach(const sdk::Volume& volume) {
+  const sdk::Value value = volume.connection_info().at("multiattach");
+  return value && value.boolean().value_or(true);  // Nova takes other types for true, so they must not slip through
+}
+
+/// Whether the guest may write, so far as the volume says.
+bool is_writable(const sdk::Volume& volume) { return volume.data().at("access_mode").string().value_or("rw") != "ro"; }
+
+Result<std::string> image_format(const sdk::Volume& volume) {
+  const sdk::Value value = volume.data().at("format");
+  AIOLOS_TRY(const std::string_view format, value.string_or(kRaw));
+  if (format != kRaw && format != kQcow2)
+    return value.error("unknown image format '" + std::string(format) + "'", "use raw or qcow2");
+  if (format == kQcow2 && is_multiattach(volume))
+    return volume.connection_info()
+        .at("multiattach")
+        .error("a qcow2 image cannot be shared: each guest would change its metadata without the others knowing",
+               "use a raw image or a block device for a multiattach volume");
+  return std::string(format);
+}
+
+Result<Attachment> describe_device(const sdk::Volume& volume) {
+  Attachment attachment;
+  attachment.source.kind = SourceKind::block;
+  AIOLOS_TRY(attachment.source.path, absolute_path(volume.data().at("device_path")));
+  return attachment;
+}
+
+Result<Attachment> describe_image(const sdk::Volume& volume) {
+  Attachment attachment;
+  attachment.source.kind = SourceKind::file;
+  AIOLOS_TRY(attachment.source.path, absolute_path(volume.data().at("path")));
+  AIOLOS_TRY(attachment.format, image_format(volume));
+  return attachment;
+}
+
+NodeKind kind_of(const Attachment& attachment) {
+  return attachment.source.kind == SourceKind::file ? NodeKind::regular_file : NodeKind::block_device;
+}
+
+const char* path_pointer(const Attachment& attachment) {
+  return attachment.source.kind == SourceKind::file ? "/data/path" : "/data/device_path";
+}
+
+/// Bytes that the guest can see of an image or device, as the host probes it.
+Result<std::uint64_t> virtual_size(const StorageFacts& facts, const std::string& path) {
+  if (!facts.chain.empty() && facts.chain.front().virtual_size) return *facts.chain.front().virtual_size;
+  return sdk::fail(ErrorKind::storage, "the size of " + path + " cannot be told", "check the storage below it");
+}
+
+Result<void> check_size(std::uint64_t bytes, std::uint64_t present, const std::string& path) {
+  if (bytes == 0 || bytes % kSector != 0)
+    return sdk::fail(ErrorKind::bad_input, "a size of " + std::to_string(bytes) + " bytes is no multiple of 512",
+                     "round it to a multiple of 512");
+  if (bytes < present)
+    return sdk::fail(ErrorKind::refused,
+                     path + " has " + std::to_string(present) + " bytes; making it " + std::to_string(bytes) +
+                         " would cut off the guest's data",
+                     "ask for at least the present size");
+  return {};
+}
+
+class LocalDriver : public sdk::VolumeDriver {
+ public:
+  static constexpr sdk::DriverInfo kInfo{
+      .name = "local",
+      .version = "1.0",
+      .summary = "block devices and image files (raw, qcow2) of this host",
+      .types = {"local", "file"},
+      .configuration_key = "images",
+      .configuration_defaults = R"({"preallocate": "none"})",
+      .capabilities = AIOLOS_CAN_MULTIATTACH,
+      .thread_model = sdk::ThreadModel::per_target,
+  };
+
+  Result<Attachment> describe(const sdk::Volume& volume) const override {
+    return volume.type() == "file" ? describe_image(volume) : describe_device(volume);
+  }
+
+  /// The path without symbolic links, so that one volume under two names is one target. Reads links, nothing else.
+  Result<std::string> target(const sdk::Volume& volume) const override {
+    AIOLOS_TRY(const Attachment attachment, describe(volume));
+    const std::filesystem::path path(attachment.source.path);
+    std::error_code error;
+    const std::filesystem::path real = std::filesystem::weakly_canonical(path, error);
+    return (error ? path.lexically_normal() : real).string();
+  }
+
+  Result<Attachment> connect(sdk::Call& call, const sdk::Volume& volume) override {
+    AIOLOS_TRY(Attachment attachment, describe(volume));
+    const std::string& path = attachment.source.path;
+    const bool writable = is_writable(volume);
+    AIOLOS_TRY(const Node node, local::look_at(path, kind_of(attachment), path_pointer(attachment)));
+    AIOLOS_CHECK(local::check_access(path, kind_of(attachment), writable, path_pointer(attachment)));
+    // The probe opens the image in its format, and so refuses what is no qcow2. A raw image may begin with anything: it
+    // is the guest's.
+    if (attachment.format == kQcow2) AIOLOS_CHECK(call.probe(path, "qcow2"));
+    if (writable) AIOLOS_CHECK(preallocate_if_asked(call, attachment, node));
+    return attachment;
+  }
+
+  /// Connecting made nothing that could be undone; preallocated space is the volume's own.
+  Result<void> disconnect(sdk::Call&, const sdk::Volume&, const Attachment*, bool) override { return {}; }
+
+  Result<std::uint64_t> extend(sdk::Call& call, const sdk::Volume&, const Attachment& attachment,
+                               std::uint64_t bytes) override {
+    if (attachment.source.kind != SourceKind::file) return extend_device(call, attachment, bytes);
+    return attachment.format == kQcow2 ? extend_qcow2(call, attachment, bytes) : extend_raw(call, attachment, bytes);
+  }
+
+  Result<AioAdvice> aio_mode(const Attachment& attachment, const StorageFacts* facts) const override {
+    return advise_by_allocation(facts, attachment.source.kind == SourceKind::file ? "the image" : "the block device");
+  }
+
+ private:
+  /// images.preallocate=space: raw images only. Preallocating below a qcow2 would not keep its own metadata from
+  /// changing on the first write of each cluster, so it would buy nothing that the AIO decision could use.
+  static Result<void> preallocate_if_asked(sdk::Call& call, const Attachment& attachment, const Node& node) {
+    AIOLOS_TRY(const std::string_view wanted, call.configuration().at("preallocate").string_or("none"));
+    if (wanted != "space" || attachment.source.kind != SourceKind::file || attachment.format != kRaw) return {};
+    AIOLOS_TRY(const StorageFacts facts, call.probe(attachment.source.path, attachment.format));
+    if (facts.allocation() == Allocation::full) return {};
+    return local::preallocate(call, attachment.source.path, node);
+  }
+
+  /// A device is grown by its owner (lvextend, the array); this only sees whether that has been done.
+  static Result<std::uint64_t> extend_device(sdk::Call& call, const Attachment& attachment, std::uint64_t bytes) {
+    const std::string& path = attachment.source.path;
+    AIOLOS_CHECK(check_size(bytes, 0, path));
+    AIOLOS_TRY(const StorageFacts facts, call.probe(path, attachment.format));
+    AIOLOS_TRY(const std::uint64_t present, virtual_size(facts, path));
+    if (present < bytes)
+      return sdk::fail(
+          ErrorKind::storage,
+          path + " has " + std::to_string(present) + " bytes, less than the " + std::to_string(bytes) + " asked for",
+          "grow the device first (lvextend, or on the array), then extend again");
+    return present;
+  }
+
+  /// A raw image is grown here, before QEMU resizes the disk: QEMU itself would leave the new part of a full image
+  /// unallocated, and `native` is not safe on holes. qemu-img cannot: the running guest holds the image's lock.
+  static Result<std::uint64_t> extend_raw(sdk::Call& call, const Attachment& attachment, std::uint64_t bytes) {
+    const std::string& path = attachment.source.path;
+    AIOLOS_TRY(const Node node, local::look_at(path, NodeKind::regular_file, {}));
+    AIOLOS_CHECK(check_size(bytes, node.size, path));
+    if (bytes == node.size) return bytes;
+    AIOLOS_TRY(const StorageFacts facts, call.probe(path, attachment.format));
+    AIOLOS_CHECK(local::grow(call, path, node, bytes, facts.allocation() == Allocation::full));
+    return bytes;
+  }
+
+  /// A qcow2's size is in its header, which only the QEMU that has it open may change: block_resize, which follows.
+  static Result<std::uint64_t> extend_qcow2(sdk::Call& call, const Attachment& attachment, std::uint64_t bytes) {
+    const std::string& path = attachment.source.path;
+    AIOLOS_TRY(const StorageFacts facts, call.probe(path, attachment.format));
+    AIOLOS_TRY(const std::uint64_t present, virtual_size(facts, path));
+    AIOLOS_CHECK(check_size(bytes, present, path));
+    if (bytes > present && facts.allocation() == Allocation::full)
+      call.warning(path + " is fully allocated, but QEMU will not allocate what it grows by: decide its AIO mode anew");
+    return bytes;
+  }
+};
+
+}  // namespace
+
+AIOLOS_PLUGIN(LocalDriver)

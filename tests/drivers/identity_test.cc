@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// What each driver says of itself: capabilities that tell the truth, thread model, and what Nova sets for its storage.
+#include "services.h"
+
+namespace aiolos::test {
+namespace {
+
+struct Identity {
+  const char* type;
+  const char* name;
+  std::uint32_t capabilities;
+  aiolos_thread_model thread_model;
+  std::optional<AioMode> nova_driver_io;
+};
+
+constexpr std::uint32_t kMultiattach = AIOLOS_CAN_MULTIATTACH;
+
+const Identity kIdentities[] = {
+    {"iscsi", "iscsi", kMultiattach, AIOLOS_PARALLEL, AioMode::native},
+    {"fibre_channel", "fibre_channel", kMultiattach, AIOLOS_PARALLEL, AioMode::native},
+    {"nfs", "nfs", kMultiattach, AIOLOS_PARALLEL, AioMode::native},
+    {"quobyte", "quobyte", kMultiattach, AIOLOS_PARALLEL, AioMode::native},
+    {"rbd", "rbd", kMultiattach | AIOLOS_CAN_EXTEND, AIOLOS_PARALLEL, std::nullopt},
+    {"local", "local", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, std::nullopt},
+    {"file", "local", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, std::nullopt},
+};
+
+TEST_F(Drivers, SayWhatTheyCanDo) {
+  for (const Identity& expected : kIdentities) {
+    SCOPED_TRACE(expected.type);
+    const auto driver = registry_->find(expected.type);
+    ASSERT_TRUE(driver.has_value()) << describe(driver.error());
+    EXPECT_EQ((*driver)->name(), expected.name);
+    EXPECT_EQ((*driver)->capabilities(), expected.capabilities);
+    EXPECT_EQ((*driver)->thread_model(), expected.thread_model);
+    EXPECT_EQ((*driver)->nova_driver_io(), expected.nova_driver_io);
+    EXPECT_FALSE((*driver)->summary().empty());
+    EXPECT_FALSE((*driver)->version().empty());
+  }
+}
+
+TEST_F(Drivers, AreSixForSevenTypes) {
+  std::size_t types = 0;
+  for (const Driver* driver : registry_->drivers()) types += driver->types().size();
+  EXPECT_EQ(registry_->drivers().size(), 6u);
+  EXPECT_EQ(types, std::size(kIdentities));
+}
+
+TEST_F(Drivers, RbdExtendsNothingOnTheHostAndGivesTheSizeAskedFor) {
+  const Json info = {{"driver_volume_type", "rbd"}, {"data", {{"name", "volumes/v"}}}};
+  Driver& driver = driver_of(info);
+  const auto attachment = driver.describe(info);
+  ASSERT_TRUE(attachment.has_value()) << describe(attachment.error());
+  EXPECT_EQ(driver.extend(info, *attachment, 2ull << 30).value_or(0), 2ull << 30);
+}
+
+}  // namespace
+}  // namespace aiolos::test

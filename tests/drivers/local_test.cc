@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+// The local driver's verbs on real files and devices of a temporary folder. The host's probe is mocked, and what the
+// driver asks the host to run is run for real where a test looks at what it did.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <fstream>
+
+#include "services.h"
+
+namespace aiolos::test {
+namespace {
+
+using testing::_;
+using testing::Field;
+using testing::Invoke;
+using testing::Return;
+
+constexpr std::uint64_t kMiB = 1 << 20;
+
+Json image(const std::string& path, const std::string& format = "raw") {
+  return {{"driver_volume_type", "file"}, {"serial", "v"}, {"data", {{"path", path}, {"format", format}}}};
+}
+
+Json device(const std::string& path) {
+  return {{"driver_volume_type", "local"}, {"serial", "v"}, {"data", {{"device_path", path}}}};
+}
+
+/// A loop device over a file, detached when it goes; without a path where this machine allows none.
+class LoopDevice {
+ public:
+  explicit LoopDevice(const std::string& file, bool read_only = false) {
+    std::array<char, 64> line{};
+    const std::string command =
+        "losetup --find --show " + std::string(read_only ? "--read-only " : "") + file + " 2>/dev/null";
+    if (FILE* pipe = ::popen(command.c_str(), "r")) {
+      if (std::fgets(line.data(), line.size(), pipe) != nullptr) path_ = line.data();
+      ::pclose(pipe);
+    }
+    if (!path_.empty() && path_.back() == '\n') path_.pop_back();
+  }
+  LoopDevice(const LoopDevice&) = delete;
+  LoopDevice& operator=(const LoopDevice&) = delete;
+  ~LoopDevice() {
+    if (!path_.empty() && std::system(("losetup --detach " + path_).c_str()) != 0) std::perror("losetup --detach");
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+class LocalTest : public Drivers {
+ protected:
+  void load_preallocating() { load({{"images", {{"preallocate", "space"}}}}); }
+  void probe_gives(const std::string& path, const std::string& format, Allocation allocation, std::uint64_t size) {
+    EXPECT_CALL(block_devices_, probe(path, format)).WillRepeatedly(Return(facts_of(path, allocation, size)));
+  }
+  void run_commands_for_real() { EXPECT_CALL(commands_, run(_)).WillRepeatedly(Invoke(run_for_real)); }
+  Attachment describe_it(const Json& volume) { return driver_of(volume).describe(volume).value(); }
+
+  TemporaryFolder folder_;
+};
+
+// --- connect ---
+
+TEST_F(LocalTest, ConnectOfAnImageGivesWhatDescribeGivesAndTouchesNothing) {
+  const Json volume = image(folder_.sparse_file("v.img", kMiB));
+  for (int time = 0; time < 2; ++time) {  // idempotent
+    const auto connected = driver_of(volume).connect(volume);
+    ASSERT_TRUE(connected.has_value()) << describe(connected.error());
+    EXPECT_EQ(to_json(*connected), to_json(describe_it(volume)));
+  }
+  EXPECT_EQ(allocated_bytes(volume["data"]["path"]), 0u);
+}
+
+TEST_F(LocalTest, ConnectOfADeviceGivesItsPath) {
+  const LoopDevice loop(folder_.sparse_file("disk", kMiB));
+  if (loop.path().empty()) GTEST_SKIP() << "no loop devices on this machine";
+  const Json volume = device(loop.path());
+  const auto connected = driver_of(volume).connect(volume);
+  ASSERT_TRUE(connected.has_value()) << describe(connected.error());
+  EXPECT_EQ(connected->source.kind, SourceKind::block);
+  EXPECT_EQ(connected->source.path, loop.path());
+  EXPECT_EQ(connected->format, "raw");
+}
+
+TEST_F(LocalTest, ConnectOfAReadOnlyDeviceNeedsReadOnlyAccess) {
+  const LoopDevice loop(folder_.sparse_file("disk", kMiB), /*read_only=*/true);
+  if (loop.path().empty()) GTEST_SKIP() << "no loop devices on this machine";
+  Json volume = device(loop.path());
+  const auto writable = driver_of(volume).connect(volume);
+  ASSERT_FALSE(writable.has_value());
+  EXPECT_TRUE(is_error(writable.error(), ErrorKind::storage, "/data/device_path", "read-only"));
+  volume["data"]["access_mode"] = "ro";
+  EXPECT_TRUE(driver_of(volume).connect(volume).has_value());
+}
+
+TEST_F(LocalTest, ConnectOfAQcow2AsksTheHostWhetherItIsOne) {
+  const Json volume = image(folder_.sparse_file("v.qcow2", kMiB), "qcow2");
+  const std::string path = volume["data"]["path"];
+  EXPECT_CALL(block_devices_, probe(path, "qcow2"))
+      .WillOnce(Return(fail(ErrorKind::bad_input, path + " is no qcow2 image", "give its real format")))
+      .WillOnce(Return(facts_of(path, Allocation::sparse, kMiB)));
+  const auto wrong = driver_of(volume).connect(volume);
+  ASSERT_FALSE(wrong.has_value());
+  EXPECT_EQ(wrong.error().kind, ErrorKind::bad_input);
+  EXPECT_EQ(wrong.error().message, path + " is no qcow2 image");
+  EXPECT_TRUE(driver_of(volume).connect(volume).has_value());
+}
+
+struct Refusal {
+  const char* name;
+  Json volume;
+  ErrorKind kind;
+  const char* where;
+  const char* message;
+  const char* next;
+};
+
+TEST_F(LocalTest, ConnectRefusesWhatIsNotTheVolume) {
+  const std::string file = folder_.sparse_file("v.img", kMiB);
+  const std::string fifo = folder_.path("fifo");
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  const std::string dangling = folder_.path("dangling");
+  std::filesystem::create_symlink(folder_.path("gone"), dangling);
+  const Refusal table[] = {
+      {"an image that is not there", image(folder_.path("gone")), ErrorKind::storage, "/data/path", "No such file",
+       "exist"},
+      {"a link to nowhere", image(dangling), ErrorKind::storage, "/data/path", "No such file", "exist"},
+      {"a path through a file", image(file + "/x"), ErrorKind::storage, "/data/path", "Not a directory",
+       "check the path"},
+      {"a directory as an image", image(folder_.path("")), ErrorKind::bad_input, "/data/path", "is a directory",
+       "image"},
+      {"a FIFO as an image", image(fifo), ErrorKind::bad_input, "/data/path", "is a FIFO", "image"},
+      {"a device that is not there", device("/dev/aiolos-gone"), ErrorKind::storage, "/data/device_path",
+       "No such file", ""},
+      {"a file as a device", device(file), ErrorKind::bad_input, "/data/device_path", "is a regular file", "\"file\""},
+      {"a character device", device("/dev/null"), ErrorKind::bad_input, "/data/device_path", "is a character device",
+       ""},
+      {"a directory as a device", device("/dev"), ErrorKind::bad_input, "/data/device_path", "is a directory", ""},
+  };
+  for (const Refusal& row : table) {
+    SCOPED_TRACE(row.name);
+    const auto connected = driver_of(row.volume).connect(row.volume);
+    ASSERT_FALSE(connected.has_value());
+    EXPECT_TRUE(is_error(connected.error(), row.kind, row.where, row.message));
+    EXPECT_NE(connected.error().next.find(row.next), std::string::npos) << connected.error().next;
+  }
+}
+
+TEST_F(LocalTest, ConnectOfADeviceAsAnImageNamesTheOtherType) {
+  const LoopDevice loop(folder_.sparse_file("disk", kMiB));
+  if (loop.path().empty()) GTEST_SKIP() << "no loop devices on this machine";
+  const Json volume = image(loop.path());
+  const auto connected = driver_of(volume).connect(volume);
+  ASSERT_FALSE(connected.has_value());
+  EXPECT_TRUE(is_error(connected.error(), ErrorKind::bad_input, "/data/path", "is a block device"));
+  EXPECT_NE(connected.error().next.find("\"local\""), std::string::npos);
+}
+
+// --- preallocation ---
+
+TEST_F(LocalTest, ConnectPreallocatesASparseRawImageIfAskedTo) {
+  load_preallocating();
+  const Json volume = image(folder_.sparse_file("v.img", 4 * kMiB));
+  const std::string path = volume["data"]["path"];
+  probe_gives(path, "raw", Allocation::sparse, 4 * kMiB);
+  const std::vector<std::string> as_nova{"fallocate", "-n", "-l", std::to_string(4 * kMiB), path};
+  EXPECT_CALL(commands_, run(Field(&Command::argv, as_nova))).WillOnce(Invoke(run_for_real));
+  const auto connected = driver_of(volume).connect(volume);
+  ASSERT_TRUE(connected.has_value()) << describe(connected.error());
+  EXPECT_GE(allocated_bytes(path), 4 * kMiB);
+  EXPECT_EQ(std::filesystem::file_size(path), 4 * kMiB);
+}
+
+TEST_F(LocalTest, ConnectLeavesAloneWhatIsFullOrQcow2OrReadOnly) {
+  load_preallocating();
+  const std::string path = folder_.sparse_file("v.img", kMiB);
+  probe_gives(path, "raw", Allocation::full, kMiB);
+  EXPECT_TRUE(driver_of(image(path)).connect(image(path)).has_value());
+
+  const std::string qcow2 = folder_.sparse_file("v.qcow2", kMiB);
+  probe_gives(qcow2, "qcow2", Allocation::sparse, kMiB);
+  EXPECT_TRUE(driver_of(image(qcow2, "qcow2")).connect(image(qcow2, "qcow2")).has_value());
+
+  Json read_only = image(folder_.sparse_file("ro.img", kMiB));
+  read_only["data"]["access_mode"] = "ro";
+  EXPECT_TRUE(driver_of(read_only).connect(read_only).has_value());
+}
+
+TEST_F(LocalTest, ConnectWarnsWhereTheFileSystemCannotPreallocate) {
+  load_preallocating();
+  const Json volume = image(folder_.sparse_file("v.img", kMiB));
+  probe_gives(volume["data"]["path"], "raw", Allocation::sparse, kMiB);
+  CommandResult unsupported;
+  unsupported.status = 1;
+  unsupported.errors = "fallocate: fallocate failed: Operation not supported\n";
+  EXPECT_CALL(commands_, run(_)).WillOnce(Return(unsupported));
+  EXPECT_TRUE(driver_of(volume).connect(volume).has_value());
+  ASSERT_EQ(warnings_.size(), 1u);
+  EXPECT_NE(warnings_[0].find("Operation not supported"), std::string::npos) << warnings_[0];
+}
+
+TEST_F(LocalTest, ConnectTakesNothingFromAFileSystemWithoutTheRoom) {
+  load_preallocating();
+  constexpr std::uint64_t kMoreThanThereIs = std::uint64_t{1} << 43;  // 8 TiB
+  const Json volume = image(folder_.path("v.img"));
+  const std::string path = volume["data"]["path"];
+  std::ofstream(path).close();
+  std::error_code error;
+  std::filesystem::resize_file(path, kMoreThanThereIs, error);
+  if (error || std::filesystem::space(path).available > kMoreThanThereIs)
+    GTEST_SKIP() << "cannot be tried on this file system";
+  probe_gives(path, "raw", Allocation::sparse, kMoreThanThereIs);
+  const auto connected = driver_of(volume).connect(volume);
+  ASSERT_FALSE(connected.has_value());
+  EXPECT_TRUE(is_error(connected.error(), ErrorKind::storage, "", "bytes more"));
+  EXPECT_EQ(allocated_bytes(path), 0u);
+}
+
+// --- disconnect ---
+
+TEST_F(LocalTest, DisconnectOfWhatIsGoneIsSuccess) {
+  const Json volume = image(folder_.path("gone.img"));
+  Driver& driver = driver_of(volume);
+  const Attachment attachment = describe_it(volume);
+  EXPECT_TRUE(driver.disconnect(volume, &attachment, false).has_value());
+  EXPECT_TRUE(driver.disconnect(volume, nullptr, false).has_value()) << "after a crash there is no attachment";
+  EXPECT_TRUE(driver.disconnect(volume, &attachment, true).has_value());
+}
+
+// --- target ---
+
+TEST_F(LocalTest, TargetIsOneForAllNamesOfAVolume) {
+  const std::string file = folder_.sparse_file("v.img", kMiB);
+  const std::string link = folder_.path("link");
+  std::filesystem::create_symlink(file, link);
+  const Json volume = image(file), by_link = image(link), roundabout = image(folder_.path("x/../v.img"));
+  const auto target = driver_of(volume).target(volume);
+  ASSERT_TRUE(target.has_value()) << describe(target.error());
+  EXPECT_THAT(target->value_or(""), testing::EndsWith(std::filesystem::canonical(file).string()));
+  EXPECT_EQ(driver_of(by_link).target(by_link).value(), *target);
+  EXPECT_EQ(driver_of(roundabout).target(roundabout).value(), *target);
+  const Json gone = image(folder_.path("gone.img"));
+  EXPECT_TRUE(driver_of(gone).target(gone).has_value()) << "a volume that is gone can still be locked";
+}
+
+// --- extend ---
+
+TEST_F(LocalTest, ExtendKeepsAFullRawImageFull) {
+  const Json volume = image(folder_.path("v.img"));
+  const std::string path = volume["data"]["path"];
+  std::ofstream(path) << std::string(kMiB, 'x');
+  probe_gives(path, "raw", Allocation::full, kMiB);
+  run_commands_for_real();
+  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 3 * kMiB).value(), 3 * kMiB);
+  EXPECT_EQ(std::filesystem::file_size(path), 3 * kMiB);
+  EXPECT_GE(allocated_bytes(path), 3 * kMiB);
+}
+
+TEST_F(LocalTest, ExtendKeepsASparseRawImageSparse) {
+  const Json volume = image(folder_.sparse_file("v.img", kMiB));
+  const std::string path = volume["data"]["path"];
+  probe_gives(path, "raw", Allocation::sparse, kMiB);
+  run_commands_for_real();
+  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 8 * kMiB).value(), 8 * kMiB);
+  EXPECT_EQ(std::filesystem::file_size(path), 8 * kMiB);
+  EXPECT_EQ(allocated_bytes(path), 0u);
+}
+
+TEST_F(LocalTest, ExtendToThePresentSizeIsSuccess) {
+  const Json volume = image(folder_.sparse_file("v.img", kMiB));
+  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), kMiB).value(), kMiB);
+}
+
+TEST_F(LocalTest, ExtendLeavesAQcow2ToTheQemuThatHasItOpen) {
+  const Json volume = image(folder_.sparse_file("v.qcow2", kMiB), "qcow2");
+  probe_gives(volume["data"]["path"], "qcow2", Allocation::sparse, 4 * kMiB);
+  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 8 * kMiB).value(), 8 * kMiB);
+  EXPECT_TRUE(warnings_.empty());
+}
+
+TEST_F(LocalTest, ExtendWarnsThatAFullQcow2WillNotStayFull) {
+  const Json volume = image(folder_.sparse_file("v.qcow2", kMiB), "qcow2");
+  probe_gives(volume["data"]["path"], "qcow2", Allocation::full, 4 * kMiB);
+  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 8 * kMiB).value(), 8 * kMiB);
+  ASSERT_EQ(warnings_.size(), 1u);
+  EXPECT_NE(warnings_[0].find("AIO mode"), std::string::npos) << warnings_[0];
+}
+
+TEST_F(LocalTest, ExtendOfADeviceGivesTheSizeItHas) {
+  const Json volume = device("/dev/vg0/v");
+  const Attachment attachment = describe_it(volume);
+  probe_gives("/dev/vg0/v", "raw", Allocation::full, 4 * kMiB);
+  EXPECT_EQ(driver_of(volume).extend(volume, attachment, 4 * kMiB).value(), 4 * kMiB);
+  EXPECT_EQ(driver_of(volume).extend(volume, attachment, 2 * kMiB).value(), 4 * kMiB) << "rounded up by LVM";
+  const auto smaller = driver_of(volume).extend(volume, attachment, 8 * kMiB);
+  ASSERT_FALSE(smaller.has_value());
+  EXPECT_TRUE(is_error(smaller.error(), ErrorKind::storage, "", "less than the 8388608 asked for"));
+}
+
+TEST_F(LocalTest, ExtendRefusesSizesThatCannotBe) {
+  const Json raw = image(folder_.sparse_file("v.img", kMiB));
+  const Json qcow2 = image(folder_.sparse_file("v.qcow2", kMiB), "qcow2");
+  probe_gives(qcow2["data"]["path"], "qcow2", Allocation::sparse, kMiB);
+  for (const Json& volume : {raw, qcow2}) {
+    SCOPED_TRACE(volume.dump());
+    const Attachment attachment = describe_it(volume);
+    const auto odd = driver_of(volume).extend(volume, attachment, 2 * kMiB + 100);
+    ASSERT_FALSE(odd.has_value());
+    EXPECT_TRUE(is_error(odd.error(), ErrorKind::bad_input, "", "multiple of 512"));
+    const auto nothing = driver_of(volume).extend(volume, attachment, 0);
+    ASSERT_FALSE(nothing.has_value());
+    EXPECT_TRUE(is_error(nothing.error(), ErrorKind::bad_input, "", "multiple of 512"));
+    const auto shrunk = driver_of(volume).extend(volume, attachment, kMiB / 2);
+    ASSERT_FALSE(shrunk.has_value());
+    EXPECT_TRUE(is_error(shrunk.error(), ErrorKind::refused, "", "cut off"));
+  }
+}
+
+TEST_F(LocalTest, ExtendThatFailsLeavesTheImageAsItWas) {
+  const Json volume = image(folder_.path("v.img"));
+  const std::string path = volume["data"]["path"];
+  std::ofstream(path) << std::string(kMiB, 'x');
+  probe_gives(path, "raw", Allocation::full, kMiB);
+  EXPECT_CALL(commands_, run(_))
+      .WillOnce(Invoke([&](const Command&) -> Result<CommandResult> {
+        std::filesystem::resize_file(path, kMiB + kMiB / 2);  // a part was done
+        CommandResult result;
+        result.status = 1;
+        result.errors = "fallocate: fallocate failed: Disk quota exceeded\n";
+        return result;
+      }))
+      .WillOnce(Invoke(run_for_real));
+  const auto extended = driver_of(volume).extend(volume, describe_it(volume), 2 * kMiB);
+  ASSERT_FALSE(extended.has_value());
+  EXPECT_TRUE(is_error(extended.error(), ErrorKind::storage, "", "Disk quota exceeded"));
+  EXPECT_EQ(std::filesystem::file_size(path), kMiB);
+}
+
+TEST_F(LocalTest, ExtendOfAnImageThatIsGoneSaysSo) {
+  const Json volume = image(folder_.path("gone.img"));
+  const auto extended = driver_of(volume).extend(volume, describe_it(volume), kMiB);
+  ASSERT_FALSE(extended.has_value());
+  EXPECT_TRUE(is_error(extended.error(), ErrorKind::storage, "", "No such file"));
+}
+
+}  // namespace
+}  // namespace aiolos::test
