@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// errno as text, and small files read whole; what every part of host/ needs of the C library.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "aiolos/core/result.h"
+
+namespace aiolos {
+
+/// strerror for threads: "No such file or directory".
+std::string errno_text(int error);
+
+/// A small file (sysfs, procfs, a pid file) without its trailing white space; nullopt if it can't be read.
+/// Reads at most 1 MiB: the kernel's own tables are the largest that come here.
+std::optional<std::string> read_small_file(const std::string& path);
+
+/// An Error of kind storage: "cannot WHAT 'PATH': errno text", with advice that fits the errno.
+Error storage_error(const std::string& what, const std::string& path, int error);
+
+}  // namespace aiolos

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+// Guests and their disks, by libvirt.
+#include "aiolos/host/hypervisor.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <array>
+#include <charconv>
+#include <cstdlib>
+
+#include "aiolos/core/json.h"
+#include "disk_removal.h"
+#include "domain_xml.h"
+#include "errno_text.h"
+#include "libvirt_connection.h"
+#include "libvirt_error.h"
+#include "one_processor.h"
+
+namespace aiolos {
+namespace {
+
+using std::chrono::milliseconds;
+
+// For taking back a disk whose attaching failed half way: the guest has just got it and can't be using it yet.
+constexpr milliseconds kRollBackTimeout{10'000};
+
+/// The names of all domains; running ones first. Empty if they can't be listed.
+std::vector<std::string> domain_names(const LibvirtConnection::Open& libvirt) {
+  virDomainPtr* list = nullptr;
+  const int count = libvirt.api->virConnectListAllDomains(libvirt.connection, &list, 0);
+  std::vector<std::string> running;
+  std::vector<std::string> others;
+  for (int i = 0; i < count; ++i) {
+    const DomainHandle domain(list[i], DomainRelease{libvirt.api});
+    const char* name = libvirt.api->virDomainGetName(domain.get());
+    (libvirt.api->virDomainIsActive(domain.get()) == 1 ? running : others).emplace_back(name != nullptr ? name : "");
+  }
+  if (count >= 0) std::free(list);
+  running.insert(running.end(), others.begin(), others.end());
+  return running;
+}
+
+Error no_such_domain(const LibvirtConnection::Open& libvirt, const std::string& uri, const std::string& wanted) {
+  constexpr std::size_t kShown = 10;
+  std::vector<std::string> names = domain_names(libvirt);
+  Error error{ErrorKind::bad_input, fmt::format("no domain '{}' at {}", wanted, uri), {}, {}};
+  if (const std::optional<std::string> close = nearest(wanted, names)) {
+    error.next = fmt::format("did you mean '{}'?", *close);
+  } else if (names.empty()) {
+    error.next = "no domain is defined there: start the guest, or name another hypervisor with --uri";
+  } else {
+    const bool more = names.size() > kShown;
+    if (more) names.resize(kShown);
+    error.next = fmt::format("name one of these: {}{}", fmt::join(names, ", "), more ? ", ..." : "");
+  }
+  return error;
+}
+
+/// Where libvirt keeps the pid files of the guests of this URI; empty if they are on another host or not known.
+std::string pid_folder(const LibvirtConnection& connection) {
+  if (connection.root()) return *connection.root() + "/run/qemu";
+  const std::string& uri = connection.options().uri;
+  if (uri.starts_with("qemu:///system")) return "/run/libvirt/qemu";
+  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+  if (uri.starts_with("qemu:///session") && runtime != nullptr) return std::string(runtime) + "/libvirt/qemu/run";
+  return {};
+}
+
+class LibvirtHypervisor final : public Hypervisor {
+ public:
+  explicit LibvirtHypervisor(std::shared_ptr<LibvirtConnection> connection) : connection_(std::move(connection)) {}
+
+  Result<HostFacts> facts() override {
+    const Result<LibvirtConnection::Open> libvirt = connection_->open();
+    if (!libvirt) return tl::unexpected(libvirt.error());
+    const LibvirtApi& api = *libvirt->api;
+    const OneProcessor capabilities_stay_cached(connection_->root().has_value());
+    HostFacts facts;
+    unsigned long value = 0;  // libvirt's own type and numbering, which core's Version shares
+    if (api.virConnectGetLibVersion(libvirt->connection, &value) != 0)
+      return tl::unexpected(last_libvirt_error(api, "ask for libvirt's version"));
+    facts.libvirt = value;
+    if (api.virConnectGetVersion(libvirt->connection, &value) != 0)
+      return tl::unexpected(last_libvirt_error(api, "ask for the hypervisor's version"));
+    facts.qemu = value;
+    facts.qemu_has_io_uring = has_io_uring(*libvirt);
+    return facts;
+  }
+
+  Result<DomainState> find_domain(const std::string& domain) override {
+    const Result<Found> found = find(domain);
+    if (!found) return tl::unexpected(found.error());
+    const LibvirtApi& api = *found->libvirt.api;
+    DomainState state;
+    std::array<char, VIR_UUID_STRING_BUFLEN> uuid{};
+    const char* name = api.virDomainGetName(found->domain.get());
+    const int active = api.virDomainIsActive(found->domain.get());
+    const int persistent = api.virDomainIsPersistent(found->domain.get());
+    if (name == nullptr || active < 0 || persistent < 0 ||
+        api.virDomainGetUUIDString(found->domain.get(), uuid.data()) != 0)
+      return tl::unexpected(last_libvirt_error(api, "read the state of guest '" + domain + "'"));
+    return DomainState{name, uuid.data(), active == 1, persistent == 1};
+  }
+
+  Result<std::string> domain_xml(const std::string& domain) override {
+    const Result<Found> found = find(domain);
+    if (!found) return tl::unexpected(found.error());
+    return xml_of(*found->libvirt.api, found->domain.get(), 0);
+  }
+
+  Result<std::optional<int>> domain_pid(const std::string& domain) override {
+    const Result<DomainState> state = find_domain(domain);
+    if (!state) return tl::unexpected(state.error());
+    const std::string folder = pid_folder(*connection_);
+    if (!state->running || folder.empty()) return std::optional<int>{};
+    const std::optional<std::string> text = read_small_file(folder + "/" + state->name + ".pid");
+    int pid = 0;
+    if (!text || std::from_chars(text->data(), text->data() + text->size(), pid).ec != std::errc())
+      return std::optional<int>{};
+    // The number may belong to another process by now: QEMU's command line has the guest's UUID.
+    const std::optional<std::string> arguments = read_small_file(fmt::format("/proc/{}/cmdline", pid));
+    if (!arguments || arguments->find(state->uuid) == std::string::npos) return std::optional<int>{};
+    return std::optional<int>(pid);
+  }
+
+  Result<void> attach_disk(const std::string& domain, const std::string& disk_xml) override {
+    const std::optional<DiskIdentity> wanted = disk_identity(disk_xml);
+    if (!wanted)
+      return fail(ErrorKind::bug, "a document without <disk> and its <target dev=...> was to be attached",
+                  "report this: Aiolos made that document");
+    const Result<Found> found = find_running(domain);
+    if (!found) return tl::unexpected(found.error());
+    const Presence before = presence(*found, wanted->target);
+    if (before.live || before.persistent)
+      return fail(ErrorKind::bad_input,
+                  fmt::format("guest '{}' has a disk '{}' already{}", domain, wanted->target,
+                              before.live ? "" : " in its persistent definition"),
+                  "choose another target, or detach that disk first");
+
+    const LibvirtApi& api = *found->libvirt.api;
+    unsigned flags = VIR_DOMAIN_AFFECT_LIVE;
+    if (found->persistent) flags |= VIR_DOMAIN_AFFECT_CONFIG;
+    if (api.virDomainAttachDeviceFlags(found->domain.get(), disk_xml.c_str(), flags) == 0) return {};
+    Error error = last_libvirt_error(api, fmt::format("attach disk '{}' to guest '{}'", wanted->target, domain));
+    roll_back(*found, disk_xml, *wanted, error);
+    return tl::unexpected(std::move(error));
+  }
+
+  Result<void> detach_disk(const std::string& domain, const std::string& disk_xml, const std::string& target,
+                           milliseconds timeout) override {
+    const Result<Found> found = find(domain);
+    if (!found) return tl::unexpected(found.error());
+    // Live first: a guest that keeps its disk keeps it in its definition too, and stays as it was.
+    if (const Result<void> removed = remove_live_disk(found->libvirt, found->domain.get(), disk_xml, target, timeout,
+                                                      connection_->options().detach_again);
+        !removed)
+      return removed;
+    return remove_persistent_disk(*found, disk_xml, target);
+  }
+
+  Result<void> resize_disk(const std::string& domain, const std::string& target, std::uint64_t bytes) override {
+    if (bytes == 0 || bytes % 512 != 0)
+      return fail(ErrorKind::bad_input, fmt::format("size {} is not a positive multiple of 512 bytes", bytes),
+                  "give the size in bytes, in whole sectors");
+    const Result<Found> found = find_running(domain);
+    if (!found) return tl::unexpected(found.error());
+    const LibvirtApi& api = *found->libvirt.api;
+    if (!presence(*found, target).live)
+      return fail(ErrorKind::bad_input, fmt::format("guest '{}' has no disk '{}'", domain, target),
+                  "see its disks: virsh domblklist " + domain);
+    if (api.virDomainBlockResize(found->domain.get(), target.c_str(), bytes, VIR_DOMAIN_BLOCK_RESIZE_BYTES) != 0)
+      return tl::unexpected(
+          last_libvirt_error(api, fmt::format("resize disk '{}' of guest '{}' to {} bytes", target, domain, bytes)));
+    return {};
+  }
+
+  Result<std::string> native_arguments(const std::string& domain_xml) override {
+    const Result<LibvirtConnection::Open> libvirt = connection_->open();
+    if (!libvirt) return tl::unexpected(libvirt.error());
+    const OneProcessor capabilities_stay_cached(connection_->root().has_value());
+    return native(*libvirt, domain_xml);
+  }
+
+ private:
+  /// A domain and the connection that it came from.
+  struct Found {
+    LibvirtConnection::Open libvirt;
+    DomainHandle domain;
+    bool persistent = false;
+  };
+
+  struct Presence {
+    bool live = false;
+    bool persistent = false;
+  };
+
+  Result<Found> find(const std::string& domain) {
+    const Result<LibvirtConnection::Open> libvirt = connection_->open();
+    if (!libvirt) return tl::unexpected(libvirt.error());
+    const LibvirtApi& api = *libvirt->api;
+    virDomainPtr pointer = api.virDomainLookupByName(libvirt->connection, domain.c_str());
+    if (pointer == nullptr && last_libvirt_code(api) == VIR_ERR_NO_DOMAIN && domain.size() >= 32)
+      pointer = api.virDomainLookupByUUIDString(libvirt->connection, domain.c_str());
+    if (pointer == nullptr) {
+      const int code = last_libvirt_code(api);
+      if (code == VIR_ERR_NO_DOMAIN || code == VIR_ERR_INVALID_ARG)
+        return tl::unexpected(no_such_domain(*libvirt, connection_->options().uri, domain));
+      return tl::unexpected(last_libvirt_error(api, "look up guest '" + domain + "'"));
+    }
+    Found found{*libvirt, DomainHandle(pointer, DomainRelease{libvirt->api}), false};
+    found.persistent = api.virDomainIsPersistent(pointer) == 1;
+    return found;
+  }
+
+  Result<Found> find_running(const std::string& domain) {
+    Result<Found> found = find(domain);
+    if (found && found->libvirt.api->virDomainIsActive(found->domain.get()) != 1)
+      return fail(ErrorKind::bad_input, "guest '" + domain + "' is not running",
+                  "start it first: virsh start " + domain);
+    return found;
+  }
+
+  /// Where the guest has a disk at `target` now.
+  static Presence presence(const Found& found, const std::string& target) {
+    const auto has = [&](unsigned flags) {
+      const Result<std::string> xml = xml_of(*found.libvirt.api, found.domain.get(), flags);
+      return xml && find_disk(*xml, target).has_value();
+    };
+    return {has(0), found.persistent && has(VIR_DOMAIN_XML_INACTIVE)};
+  }
+
+  static Result<void> remove_persistent_disk(const Found& found, const std::string& disk_xml,
+                                             const std::string& target) {
+    const LibvirtApi& api = *found.libvirt.api;
+    if (!found.persistent || !presence(found, target).persistent) return {};
+    if (api.virDomainDetachDeviceFlags(found.domain.get(), disk_xml.c_str(), VIR_DOMAIN_AFFECT_CONFIG) == 0) return {};
+    return tl::unexpected(
+        last_libvirt_error(api, fmt::format("take disk '{}' out of the persistent definition of guest '{}'", target,
+                                            api.virDomainGetName(found.domain.get()))));
+  }
+
+  /// Takes a disk that an attachment left behind away again. Only if it is the very one that was asked for: another
+  /// caller may have put its own at the same target in the meantime.
+  void roll_back(const Found& found, const std::string& disk_xml, const DiskIdentity& wanted, Error& error) {
+    const auto is_ours = [&](unsigned flags) {
+      const Result<std::string> xml = xml_of(*found.libvirt.api, found.domain.get(), flags);
+      const std::optional<DiskIdentity> disk = xml ? find_disk(*xml, wanted.target) : std::nullopt;
+      return disk && disk->source == wanted.source && disk->serial == wanted.serial;
+    };
+    Result<void> undone;
+    if (is_ours(0))
+      undone = remove_live_disk(found.libvirt, found.domain.get(), disk_xml, wanted.target, kRollBackTimeout,
+                                connection_->options().detach_again);
+    if (undone && found.persistent && is_ours(VIR_DOMAIN_XML_INACTIVE))
+      undone = remove_persistent_disk(found, disk_xml, wanted.target);
+    if (!undone) error.message += "; and taking it back failed: " + undone.error().message;
+  }
+
+  static Result<std::string> native(const LibvirtConnection::Open& libvirt, const std::string& domain_xml) {
+    const std::unique_ptr<char, void (*)(void*)> arguments(
+        libvirt.api->virConnectDomainXMLToNative(libvirt.connection, "qemu-argv", domain_xml.c_str(), 0), std::free);
+    if (arguments == nullptr)
+      return tl::unexpected(last_libvirt_error(*libvirt.api, "turn the domain's XML into QEMU's arguments"));
+    return std::string(arguments.get());
+  }
+
+  /// Whether this QEMU takes io='io_uring'. libvirt knows it from QEMU's own QMP schema (the value exists only in a
+  /// QEMU built with liburing) and checks it when it makes a command line, so it is asked to make one. That starts no
+  /// process, works for a remote host, and answers for the binary that would run the guest. A control with io='threads'
+  /// tells a QEMU without io_uring from a question that failed for another reason.
+  std::optional<bool> has_io_uring(const LibvirtConnection::Open& libvirt) const {
+    const std::string& type = connection_->options().virt_type;
+    if (native(libvirt, domain_with_disk(type, "io_uring"))) return true;
+    if (last_libvirt_code(*libvirt.api) != VIR_ERR_CONFIG_UNSUPPORTED) return std::nullopt;
+    if (native(libvirt, domain_with_disk(type, "threads"))) return false;
+    return std::nullopt;
+  }
+
+  std::shared_ptr<LibvirtConnection> connection_;
+};
+
+}  // namespace
+
+std::unique_ptr<Hypervisor> make_hypervisor(std::shared_ptr<LibvirtConnection> connection) {
+  return std::make_unique<LibvirtHypervisor>(std::move(connection));
+}
+
+}  // namespace aiolos

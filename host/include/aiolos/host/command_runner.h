@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs the storage world's commands (qemu-img, iscsiadm, mount, ...) with bounded time and output.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "aiolos/core/interfaces.h"
+
+namespace aiolos {
+
+struct CommandRunnerOptions {
+  /// Folders that argv[0] is looked up in, in order. The caller's PATH is never used.
+  std::vector<std::string> path{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"};
+  /// Bytes of standard output, and again of standard error, after which the command is killed: ErrorKind::storage.
+  std::size_t output_limit = std::size_t{16} * 1024 * 1024;
+};
+
+/// The real runner: posix_spawn(3), no shell, environment of PATH, HOME=/ and LC_ALL=C only, no inherited descriptor.
+/// `run` may be called from several threads at once.
+std::unique_ptr<CommandRunner> make_command_runner(CommandRunnerOptions options = {});
+
+/// The Debian package that ships `program`; empty if this table does not know it.
+std::string_view debian_package_of(std::string_view program);
+
+}  // namespace aiolos

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// One libvirt connection that opens when it is needed; and libvirt's secrets on it.
+#include "libvirt_connection.h"
+
+#include <array>
+#include <string_view>
+
+#include "embed_root.h"
+#include "libvirt_error.h"
+#include "one_processor.h"
+#include "signal_block.h"
+
+namespace aiolos {
+namespace {
+
+/// Keeps the embedded driver's log lines off our standard error: warnings and errors go to a file of its folder.
+std::string log_outputs(const std::optional<std::string>& root) {
+  if (!root) return {};
+  // Outputs are separated by spaces, so a folder with one can't be named: then errors only.
+  return root->find_first_of(" \t") == std::string::npos ? "3:file:" + *root + "/log/libvirt.log" : "4:stderr";
+}
+
+struct UsageRow {
+  std::string_view name;
+  int type;
+};
+
+// Source: libvirt/libvirt-secret.h, virSecretUsageType; the names are those of <usage type='...'>.
+constexpr std::array kUsages{
+    UsageRow{"none", VIR_SECRET_USAGE_TYPE_NONE}, UsageRow{"volume", VIR_SECRET_USAGE_TYPE_VOLUME},
+    UsageRow{"ceph", VIR_SECRET_USAGE_TYPE_CEPH}, UsageRow{"iscsi", VIR_SECRET_USAGE_TYPE_ISCSI},
+    UsageRow{"tls", VIR_SECRET_USAGE_TYPE_TLS},   UsageRow{"vtpm", VIR_SECRET_USAGE_TYPE_VTPM},
+};
+
+class LibvirtSecretStore final : public SecretStore {
+ public:
+  explicit LibvirtSecretStore(std::shared_ptr<LibvirtConnection> connection) : connection_(std::move(connection)) {}
+
+  Result<std::optional<std::string>> find(std::string_view usage_type, std::string_view usage_id) override {
+    const UsageRow* usage = nullptr;
+    for (const UsageRow& row : kUsages)
+      if (row.name == usage_type) usage = &row;
+    if (usage == nullptr)
+      return fail(ErrorKind::bad_input, "'" + std::string(usage_type) + "' is no usage type of a libvirt secret",
+                  "one of: none, volume, ceph, iscsi, tls, vtpm");
+    const Result<LibvirtConnection::Open> open = connection_->open();
+    if (!open) return tl::unexpected(open.error());
+    const LibvirtApi& api = *open->api;
+
+    const std::string id(usage_id);
+    virSecretPtr secret = api.virSecretLookupByUsage(open->secrets, usage->type, id.c_str());
+    if (secret == nullptr) {
+      const int code = last_libvirt_code(api);
+      if (code == VIR_ERR_NO_SECRET || code == VIR_ERR_NO_SUPPORT) return std::optional<std::string>{};
+      return tl::unexpected(
+          last_libvirt_error(api, "look up the secret of " + std::string(usage_type) + " '" + id + "'"));
+    }
+    std::array<char, VIR_UUID_STRING_BUFLEN> uuid{};
+    const int status = api.virSecretGetUUIDString(secret, uuid.data());
+    api.virSecretFree(secret);
+    if (status != 0) return tl::unexpected(last_libvirt_error(api, "read the UUID of secret '" + id + "'"));
+    return std::optional<std::string>(uuid.data());
+  }
+
+ private:
+  std::shared_ptr<LibvirtConnection> connection_;
+};
+
+}  // namespace
+
+LibvirtConnection::LibvirtConnection(LibvirtOptions options)
+    : options_(std::move(options)), root_(embed_root(options_.uri)) {}
+
+LibvirtConnection::~LibvirtConnection() {
+  for (virConnectPtr connection : {connection_, embedded_secrets_})
+    if (connection != nullptr) api_->virConnectClose(connection);
+  for (virConnectPtr connection : broken_) api_->virConnectClose(connection);
+}
+
+Result<LibvirtConnection::Open> LibvirtConnection::open() {
+  const std::lock_guard lock(mutex_);
+  if (connection_ != nullptr && api_->virConnectIsAlive(connection_) != 1) {
+    broken_.push_back(connection_);
+    connection_ = nullptr;
+  }
+  if (connection_ == nullptr) {
+    // Before libvirt is loaded: its log goes to a file in that folder.
+    if (root_)
+      if (const Result<void> taken = take_embed_root(*root_, options_.lock_timeout); !taken)
+        return tl::unexpected(taken.error());
+    const Result<const LibvirtApi*> api = libvirt_api(log_outputs(root_));
+    if (!api) return tl::unexpected(api.error());
+    api_ = *api;
+    if (const Result<void> connected = connect(*api_); !connected) return tl::unexpected(connected.error());
+  }
+  return Open{api_, connection_, embedded_secrets_ != nullptr ? embedded_secrets_ : connection_};
+}
+
+Result<void> LibvirtConnection::connect(const LibvirtApi& api) {
+  const SignalBlock signals_stay_with_the_caller;
+  const OneProcessor capabilities_stay_cached(root_.has_value());
+  // The embedded QEMU driver finds secrets only in an embedded secret driver of the same folder that was opened before
+  // it. Where that is not installed, everything but secrets works.
+  if (root_ && embedded_secrets_ == nullptr)
+    embedded_secrets_ = api.virConnectOpen(("secret" + options_.uri.substr(options_.uri.find(':'))).c_str());
+  connection_ = api.virConnectOpen(options_.uri.c_str());
+  if (connection_ == nullptr) {
+    Error error = last_libvirt_error(api, "connect to '" + options_.uri + "'");
+    if (root_ && error.kind == ErrorKind::hypervisor)
+      error.next =
+          "see '" + *root_ +
+          "/log/libvirt.log'; one process can use one embedded folder in its life, so a second one needs a new "
+          "process";
+    return tl::unexpected(std::move(error));
+  }
+  return {};
+}
+
+std::shared_ptr<LibvirtConnection> make_libvirt_connection(LibvirtOptions options) {
+  return std::make_shared<LibvirtConnection>(std::move(options));
+}
+
+std::unique_ptr<SecretStore> make_secret_store(std::shared_ptr<LibvirtConnection> connection) {
+  return std::make_unique<LibvirtSecretStore>(std::move(connection));
+}
+
+}  // namespace aiolos
