@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// The drivers of this process: finding the plugins of the configured folders, and the driver of a volume's type.
+#include "aiolos/plugins/registry.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "file_check.h"
+#include "host_call.h"
+#include "loaded_driver.h"
+
+namespace aiolos {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The *.so of a folder, by name. A folder named x.so is among them, to be refused with a reason.
+Result<std::vector<fs::path>> plugin_files(const fs::path& folder, const fs::path& shown) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+    if (entry->path().extension() == ".so") files.push_back(entry->path());
+  if (error)
+    return fail(ErrorKind::configuration, fmt::format("cannot read the plugin folder: {}", error.message()),
+                "make it readable (chmod a+rx)", readable(shown.native()));
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+/// The type that a plugin's file name suggests: "nfs" for aiolos-nfs.so.
+std::string_view suggested_type(std::string_view stem) {
+  constexpr std::string_view kPrefix = "aiolos-";
+  if (stem.starts_with(kPrefix)) stem.remove_prefix(kPrefix.size());
+  return stem;
+}
+
+class LoadedRegistry final : public Registry {
+ public:
+  explicit LoadedRegistry(PluginServices services) : services_(std::move(services)) {}
+
+  ~LoadedRegistry() override {
+    while (!drivers_.empty()) drivers_.pop_back();  // fini and dlclose in the reverse order of loading
+  }
+
+  void load_file(const fs::path& file) {
+    auto driver = LoadedDriver::load(file, services_, [&](const DriverIdentity& identity) { return free(identity); });
+    if (!driver) {
+      rejected_.push_back({file, std::move(driver).error()});
+      return;
+    }
+    for (const std::string& type : (*driver)->types()) by_type_.emplace(type, driver->get());
+    drivers_.push_back(*std::move(driver));
+  }
+
+  std::vector<Driver*> drivers() const override {
+    std::vector<Driver*> all;
+    for (const auto& driver : drivers_) all.push_back(driver.get());
+    return all;
+  }
+
+  const std::vector<RejectedPlugin>& rejected() const override { return rejected_; }
+
+  Result<Driver*> find(std::string_view type) const override {
+    if (const auto found = by_type_.find(type); found != by_type_.end()) return found->second;
+    std::string message = fmt::format("no driver serves the volume type '{}'", readable(type));
+    if (const RejectedPlugin* plugin = rejected_for(type))
+      return fail(ErrorKind::configuration,
+                  fmt::format("{}: its plugin was not loaded: {}", message, describe(plugin->error)),
+                  plugin->error.next);
+    return fail(ErrorKind::bad_input, std::move(message), advice_for(type), "/driver_volume_type");
+  }
+
+ private:
+  /// Whether none of a driver's types, nor its name, is another's already.
+  Result<void> free(const DriverIdentity& identity) const {
+    for (const std::string& type : identity.types)
+      if (const auto found = by_type_.find(type); found != by_type_.end())
+        return fail(ErrorKind::configuration,
+                    fmt::format("serves the volume type '{}', which {} serves already", type,
+                                readable(found->second->file().native())),
+                    "remove one of the two files");
+    for (const auto& driver : drivers_)
+      if (driver->name() == identity.name)
+        return fail(ErrorKind::configuration,
+                    fmt::format("is named '{}', as {} is already", identity.name, readable(driver->file().native())),
+                    "remove one of the two files");
+    return {};
+  }
+
+  const RejectedPlugin* rejected_for(std::string_view type) const {
+    const auto wanted = [&](const RejectedPlugin& plugin) {
+      return suggested_type(plugin.file.stem().native()) == type;
+    };
+    const auto found = std::find_if(rejected_.begin(), rejected_.end(), wanted);
+    return found == rejected_.end() ? nullptr : &*found;
+  }
+
+  std::string advice_for(std::string_view type) const {
+    std::vector<std::string_view> known;
+    for (const auto& [name, driver] : by_type_) known.push_back(name);
+    if (known.empty()) return "install a driver: plugins.path holds none that can be loaded";
+    const std::string all = fmt::format("known types: {}", fmt::join(known, ", "));
+    if (const auto near = nearest(type, known)) return fmt::format("did you mean '{}'? {}", *near, all);
+    return fmt::format("use a type that a driver serves, or install its driver; {}", all);
+  }
+
+  const PluginServices services_;
+  std::vector<std::unique_ptr<LoadedDriver>> drivers_;
+  std::vector<RejectedPlugin> rejected_;
+  std::map<std::string, Driver*, std::less<>> by_type_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Registry>> Registry::load(const std::vector<fs::path>& folders, PluginServices services) {
+  auto registry = std::make_unique<LoadedRegistry>(std::move(services));
+  std::vector<fs::path> seen;
+  for (const fs::path& folder : folders) {
+    const auto resolved = check_plugin_folder(folder);
+    if (!resolved) return tl::unexpected(resolved.error());
+    if (std::find(seen.begin(), seen.end(), *resolved) != seen.end()) continue;  // named twice, or by a link too
+    seen.push_back(*resolved);
+    const auto files = plugin_files(*resolved, folder);
+    if (!files) return tl::unexpected(files.error());
+    for (const fs::path& file : *files) registry->load_file(file);
+  }
+  return registry;
+}
+
+}  // namespace aiolos

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+// No name.
+#include "bad_plugin.h"
+
+BAD_PLUGIN("null_name", driver->name = NULL)
