@@ -57,9 +57,9 @@ aiolos_agent* aiolos_open(const char* config_path, char** error) try {
   return nullptr;
 }
 
-char* aiolos_call(aiolos_agent* agent, const char* request) try {
+char* aiolos_request(aiolos_agent* agent, const char* request) try {
   if (!agent || !request)
-    return copy(aiolos::to_json(Error{ErrorKind::bad_input, "aiolos_call was given a NULL pointer",
+    return copy(aiolos::to_json(Error{ErrorKind::bad_input, "aiolos_request was given a NULL pointer",
                                       "pass the agent that aiolos_open returned, and a request", {}}).dump());
   const auto parsed = aiolos::parse_json(request, "request");
   const Json answer = parsed ? aiolos::run_request(*agent->agent, *parsed) : aiolos::to_json(parsed.error());

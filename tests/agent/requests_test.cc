@@ -59,7 +59,7 @@ TEST_F(Requests, MistakesAreAnswers) {
 TEST(CApi, TakesNullAndNonsense) {
   aiolos_free(nullptr);
   aiolos_close(nullptr);
-  char* answer = aiolos_call(nullptr, "{}");
+  char* answer = aiolos_request(nullptr, "{}");
   ASSERT_NE(answer, nullptr);
   EXPECT_EQ(Json::parse(answer)["error"]["kind"], "bad_input");
   aiolos_free(answer);

@@ -16,7 +16,7 @@
  * A failure is {"error": {"kind": .., "message": .., "next": .., "where": ..}}: kind says who can mend it (bad_input,
  * configuration, refused, retry, storage, hypervisor, bug), next what to do.
  *
- * Threads: aiolos_call may be called from any number of threads with one agent; requests for the same target wait for
+ * Threads: aiolos_request may be called from any number of threads with one agent; requests for the same target wait for
  * their turn. aiolos_close only after the last call has returned. Nothing here changes signal handlers, the locale or
  * the working directory.
  */
@@ -44,7 +44,7 @@ AIOLOS_C_API aiolos_agent *aiolos_open(const char *config_path, char **error);
 /* Runs one request and waits for its end, which every flow bounds.
  * request: NUL-terminated UTF-8 JSON. Returns the answer, NUL-terminated JSON to be freed with aiolos_free; NULL only
  * when memory is used up. */
-AIOLOS_C_API char *aiolos_call(aiolos_agent *agent, const char *request);
+AIOLOS_C_API char *aiolos_request(aiolos_agent *agent, const char *request);
 
 /* Frees what this library returned. NULL is fine. */
 AIOLOS_C_API void aiolos_free(char *text);

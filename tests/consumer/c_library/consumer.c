@@ -14,7 +14,7 @@ int main(void) {
     aiolos_free(error);
     return 1;
   }
-  char *answer = aiolos_call(agent, "{\"command\": \"drivers\"}");
+  char *answer = aiolos_request(agent, "{\"command\": \"drivers\"}");
   printf("%s\n", answer);
   aiolos_free(answer);
   aiolos_close(agent);
