@@ -122,12 +122,15 @@ class AgentImpl : public Agent {
   Result<Connected> connect(const Volume& volume, const DomainState& domain, const Json& disk_info);
   Result<void> disconnect(std::int64_t id, Driver& driver, const Json& connection_info, const Attachment* attachment,
                           bool force);
+  Result<void> disconnect_record(const AttachmentRecord& record, bool force);
+  Result<void> detach_disk(const AttachmentRecord& record, const disk::DiskConfig& disk);
+  Result<void> detach_from_gone(const std::string& name, const std::string& target, bool force, const Error& gone);
   Result<Explanation> attach_connected(const Volume& volume, const DomainState& domain, const Connected& connected,
                                        const GuestDisks& guest);
   /// Ends a failed attach: disconnects and gives the error that is to be reported.
   Error undo_attach(const Volume& volume, const Connected& connected, Error error);
-  /// The answer of an attach that was done before; nullopt if it was not.
   Result<Explanation> rehearse_attach(const Volume& volume, const DomainState& domain, const GuestDisks& guest);
+  /// The answer of an attach that was done before; nullopt if it was not.
   Result<std::optional<Explanation>> already_attached(const Volume& volume, const DomainState& domain,
                                                       const GuestDisks& guest);
 
@@ -322,7 +325,12 @@ Result<std::pair<Explanation, disk::DiskConfig>> AgentImpl::decide(const Volume&
   if (!storage) return tl::unexpected(storage.error());
   if (!storage->chain.empty()) explanation.storage = std::move(*storage);
   auto facts = host();
-  if (!facts) return tl::unexpected(facts.error());
+  if (!facts) {
+    // What the storage needs can be told without libvirt; attaching will fail on its own if it stays away.
+    explanation.notes.push_back(fmt::format("QEMU's abilities are not known: {}", describe(facts.error())));
+    facts = machine_->host_probe().facts();
+    if (!facts) return tl::unexpected(facts.error());
+  }
   explanation.host = std::move(*facts);
 
   auto asked = question(volume, attachment, explanation.storage ? &*explanation.storage : nullptr);
@@ -476,25 +484,18 @@ Result<Explanation> AgentImpl::rehearse_attach(const Volume& volume, const Domai
   return std::move(decided->first);
 }
 
-/// Refuses what the volume's driver does not promise.
-Result<void> check_capabilities(const Volume& volume) {
-  const std::uint32_t capabilities = volume.driver->capabilities();
-  if (!(capabilities & AIOLOS_CAN_CONNECT))
-    return fail(ErrorKind::refused,
-                fmt::format("the driver '{}' cannot connect volumes on this host yet", volume.driver->name()),
-                "connect the volume by other means and attach its device as driver_volume_type 'local'");
-  if (volume.info.multiattach && !(capabilities & AIOLOS_CAN_MULTIATTACH))
-    return fail(ErrorKind::refused,
-                fmt::format("the driver '{}' cannot attach one volume to several guests", volume.driver->name()),
-                "unset multiattach, or use storage that can share", "/multiattach");
-  return {};
+Result<void> check_multiattach(const Volume& volume) {
+  if (!volume.info.multiattach || (volume.driver->capabilities() & AIOLOS_CAN_MULTIATTACH)) return {};
+  return fail(ErrorKind::refused,
+              fmt::format("the driver '{}' cannot attach one volume to several guests", volume.driver->name()),
+              "unset multiattach, or use storage that can share", "/multiattach");
 }
 
 Result<Explanation> AgentImpl::attach(const std::string& name, const Json& connection_info, const Json& disk_info,
                                       bool dry_run) {
   const auto volume = read_volume(connection_info, disk_info);
   if (!volume) return tl::unexpected(volume.error());
-  if (const auto able = check_capabilities(*volume); !able) return tl::unexpected(able.error());
+  if (const auto able = check_multiattach(*volume); !able) return tl::unexpected(able.error());
   const auto domain = running_domain(machine_->hypervisor(), name);
   if (!domain) return tl::unexpected(domain.error());
 
@@ -531,7 +532,7 @@ Error unknown_disk(const DomainState& domain, const std::string& target, const G
 Result<void> AgentImpl::detach(const std::string& name, const std::string& target, bool force) {
   Hypervisor& hypervisor = machine_->hypervisor();
   const auto domain = hypervisor.find_domain(name);
-  if (!domain) return tl::unexpected(domain.error());
+  if (!domain) return detach_from_gone(name, target, force, domain.error());
   const auto lock = lock_disk(domain->uuid, target);
   if (!lock) return tl::unexpected(lock.error());
   const auto guest = guest_disks(hypervisor, domain->uuid);
@@ -542,31 +543,55 @@ Result<void> AgentImpl::detach(const std::string& name, const std::string& targe
   if (!record) return tl::unexpected(record.error());
 
   const disk::DiskConfig* disk = guest->find(target);
-  const bool open = *record && (*record)->state != AttachmentState::closed;
-  if (!open) {
+  if (!*record || (*record)->state == AttachmentState::closed) {
     if (*record && !disk) return {};  // detached before: the same answer again
     if (!disk || !force) return tl::unexpected(unknown_disk(*domain, target, *guest));
     return hypervisor.detach_disk(domain->uuid, disk::emit(*disk), target, kDetachTimeout);
   }
-  if (disk) {
-    const auto step = (*book)->begin_step((*record)->id, Step::detach);
-    if (!step) return tl::unexpected(step.error());
-    const auto done = hypervisor.detach_disk(domain->uuid, disk::emit(*disk), target, kDetachTimeout);
-    if (!done) {
-      (void)(*book)->fail_step(*step, done.error());
-      return done;
-    }
-    if (auto written = (*book)->finish_step(*step, AttachmentState::detached); !written) return written;
-  }
-  const auto driver = registry_->find((*record)->volume_type);
+  if (disk)
+    if (auto detached = detach_disk(**record, *disk); !detached) return detached;
+  return disconnect_record(**record, force);
+}
+
+Result<void> AgentImpl::detach_disk(const AttachmentRecord& record, const disk::DiskConfig& disk) {
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto step = (*book)->begin_step(record.id, Step::detach);
+  if (!step) return tl::unexpected(step.error());
+  const auto done =
+      machine_->hypervisor().detach_disk(record.domain_uuid, disk::emit(disk), record.target, kDetachTimeout);
+  if (done) return (*book)->finish_step(*step, AttachmentState::detached);
+  (void)(*book)->fail_step(*step, done.error());
+  return done;
+}
+
+Result<void> AgentImpl::disconnect_record(const AttachmentRecord& record, bool force) {
+  const auto driver = registry_->find(record.volume_type);
   if (!driver) return tl::unexpected(driver.error());
   std::optional<Attachment> attachment;
-  if (!(*record)->attachment.is_null()) {
-    auto parsed = attachment_from_json((*record)->attachment);
+  if (!record.attachment.is_null()) {
+    auto parsed = attachment_from_json(record.attachment);
     if (!parsed) return tl::unexpected(parsed.error());
     attachment = std::move(*parsed);
   }
-  return disconnect((*record)->id, **driver, (*record)->connection_info, attachment ? &*attachment : nullptr, force);
+  return disconnect(record.id, **driver, record.connection_info, attachment ? &*attachment : nullptr, force);
+}
+
+/// A guest that is gone took its disks along, but its volumes are still connected.
+Result<void> AgentImpl::detach_from_gone(const std::string& name, const std::string& target, bool force,
+                                         const Error& gone) {
+  if (gone.kind != ErrorKind::bad_input) return tl::unexpected(gone);
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto records = (*book)->open_attachments();
+  if (!records) return tl::unexpected(records.error());
+  for (const AttachmentRecord& record : *records) {
+    if (record.target != target || (record.domain_uuid != name && record.domain_name != name)) continue;
+    const auto lock = lock_disk(record.domain_uuid, target);
+    if (!lock) return tl::unexpected(lock.error());
+    return disconnect_record(record, force);
+  }
+  return tl::unexpected(gone);
 }
 
 // ---- extending ------------------------------------------------------------------------------------------------------

@@ -18,10 +18,12 @@ struct World {
   std::function<void(const std::string&)> on_event = [](const std::string&) {};
   std::map<std::string, std::string> disks;     ///< XML by target.
   bool running = true;
+  bool gone = false;                            ///< The guest does not exist any more.
   std::optional<Error> attach_fails;
   std::optional<Error> detach_fails;
   std::optional<Error> resize_fails;
   std::optional<Error> probe_fails;
+  std::optional<Error> hypervisor_fails;
   Allocation allocation = Allocation::full;
   HostFacts host;
   std::map<std::string, std::string> secrets;   ///< UUID by volume id.
@@ -52,21 +54,35 @@ class FakeClock : public Clock {
   std::chrono::steady_clock::time_point now_{};
 };
 
+class FakeHostProbe : public HostProbe {
+ public:
+  explicit FakeHostProbe(World& world) : world_(world) {}
+  Result<HostFacts> facts() override {
+    HostFacts kernel = world_.host;
+    kernel.libvirt.reset();
+    kernel.qemu.reset();
+    kernel.qemu_has_io_uring.reset();
+    return kernel;
+  }
+
+ private:
+  World& world_;
+};
+
 class FakeMachine : public Machine,
                     public CommandRunner,
                     public BlockDevices,
                     public MountTable,
-                    public HostProbe,
                     public Hypervisor,
                     public SecretStore {
  public:
-  explicit FakeMachine(World& world) : world_(world) {}
+  explicit FakeMachine(World& world) : world_(world), probe_(world) {}
 
   Clock& clock() override { return clock_; }
   CommandRunner& commands() override { return *this; }
   BlockDevices& block_devices() override { return *this; }
   MountTable& mounts() override { return *this; }
-  HostProbe& host_probe() override { return *this; }
+  HostProbe& host_probe() override { return probe_; }
   Hypervisor& hypervisor() override { return *this; }
   SecretStore& secrets() override { return *this; }
 
@@ -85,10 +101,13 @@ class FakeMachine : public Machine,
   }
   Result<std::vector<Mount>> list() override { return std::vector<Mount>{}; }
   Result<Mount> holding(const std::string&) override { return Mount{}; }
-  Result<HostFacts> facts() override { return world_.host; }
+  Result<HostFacts> facts() override {
+    if (world_.hypervisor_fails) return tl::unexpected(*world_.hypervisor_fails);
+    return world_.host;
+  }
 
   Result<DomainState> find_domain(const std::string& domain) override {
-    if (domain != "guest" && domain != "uuid-1") return fail(ErrorKind::bad_input, "no domain '" + domain + "'", "none");
+    if (world_.gone || (domain != "guest" && domain != "uuid-1")) return fail(ErrorKind::bad_input, "no domain '" + domain + "'", "none");
     return DomainState{"guest", "uuid-1", world_.running, false};
   }
   Result<std::string> domain_xml(const std::string&) override {
@@ -127,6 +146,7 @@ class FakeMachine : public Machine,
 
  private:
   World& world_;
+  FakeHostProbe probe_;
   FakeClock clock_;
 };
 

@@ -200,6 +200,14 @@ TEST_F(Flows, SparseImageGetsThreads) {
   EXPECT_THAT(world_.events, IsEmpty());
 }
 
+TEST_F(Flows, ExplainWorksWithoutTheHypervisor) {
+  world_.hypervisor_fails = Error{ErrorKind::retry, "libvirt is not there", "start it", {}};
+  const auto result = agent_->explain(volume(), disk());
+  ASSERT_TRUE(result) << describe(result.error());
+  EXPECT_EQ(result->decision.mode, AioMode::native);
+  EXPECT_THAT(result->notes, ElementsAre("QEMU's abilities are not known: libvirt is not there"));
+}
+
 TEST_F(Flows, BudgetCountsTheGuestsOwnContext) {
   world_.host.aio_nr = world_.host.aio_max_nr;
   EXPECT_EQ(agent_->attach("guest", volume(), disk(), true)->decision.mode, AioMode::io_uring);
@@ -263,6 +271,17 @@ TEST_F(Flows, DiskThatVanishedByItselfIsStillDisconnected) {
   world_.disks.clear();
   ASSERT_TRUE(agent_->detach("guest", "vdb", false));
   EXPECT_THAT(world_.events, ElementsAre("disconnect"));
+}
+
+TEST_F(Flows, VolumeOfAGuestThatIsGoneIsDisconnected) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  world_.events.clear();
+  world_.gone = true;
+  EXPECT_EQ(agent_->detach("guest", "vdc", false).error().kind, ErrorKind::bad_input);
+  ASSERT_TRUE(agent_->detach("guest", "vdb", false));
+  EXPECT_THAT(world_.events, ElementsAre("disconnect"));
+  EXPECT_THAT(states(), ElementsAre("closed"));
+  EXPECT_EQ(agent_->detach("guest", "vdb", false).error().kind, ErrorKind::bad_input);
 }
 
 TEST_F(Flows, ForceReachesTheDriver) {
