@@ -23,28 +23,11 @@ class IscsiDriver : public sdk::BlockVolumeDriver {
       .nova_driver_io = "native",
   };
 
-  IscsiDriver() : BlockVolumeDriver(kStorage) {}
-
-  /// `data.device_path`, which connecting sets.
-  Result<Attachment> describe(const sdk::Volume& volume) const override {
-    const sdk::Value device_path = volume.data().at("device_path");
-    if (!device_path)
-      return device_path.error("the volume is not connected: its device_path is not known",
-                               "connect the volume first, or add /data/device_path");
-    AIOLOS_TRY(Attachment attachment, BlockVolumeDriver::describe(volume));
-    if (!attachment.source.path.starts_with('/'))
-      return device_path.error("'" + attachment.source.path + "' is no absolute path", "give the path below /dev");
-    return attachment;
-  }
-
   /// The target allocates, out of sight of this host's file systems: only a thin layer in between speaks against
   /// `native`.
   Result<AioAdvice> aio_mode(const Attachment&, const StorageFacts* facts) const override {
-    return advise_remote_block(facts, kStorage);
+    return advise_remote_block(facts, "the iSCSI volume");
   }
-
- private:
-  static constexpr std::string_view kStorage = "the iSCSI volume";
 };
 
 }  // namespace

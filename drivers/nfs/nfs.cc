@@ -23,8 +23,6 @@ class NfsDriver : public sdk::FileSystemVolumeDriver {
       .nova_driver_io = "native",
   };
 
-  NfsDriver() : FileSystemVolumeDriver("the NFS file") {}
-
   /// A connection_info that has been connected, by Nova too, says where: that wins, as it does in Nova's get_config.
   Result<Attachment> describe(const sdk::Volume& volume) const override {
     const sdk::Value device_path = volume.data().at("device_path");
@@ -39,6 +37,11 @@ class NfsDriver : public sdk::FileSystemVolumeDriver {
     attachment.source.path = path;
     attachment.format = format;
     return attachment;
+  }
+
+  /// A hole is filled by the server, and io_submit(2) waits for it as it does for a local file system.
+  Result<AioAdvice> aio_mode(const Attachment&, const StorageFacts* facts) const override {
+    return advise_by_allocation(facts, "the NFS file");
   }
 };
 

@@ -23,7 +23,10 @@ class QuobyteDriver : public sdk::FileSystemVolumeDriver {
       .nova_driver_io = "native",
   };
 
-  QuobyteDriver() : FileSystemVolumeDriver("the Quobyte file") {}
+  /// A hole is filled by the storage servers, and io_submit(2) waits for them as for a local file system.
+  Result<AioAdvice> aio_mode(const Attachment&, const StorageFacts* facts) const override {
+    return advise_by_allocation(facts, "the Quobyte file");
+  }
 
  protected:
   /// "quobyte://registry/volume" and "registry/volume" are one volume, mounted once.

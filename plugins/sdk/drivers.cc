@@ -33,7 +33,13 @@ Result<StorageFacts> VolumeDriver::facts(Call& call, const Volume&, const Attach
 }
 
 Result<Attachment> BlockVolumeDriver::describe(const Volume& volume) const {
-  AIOLOS_TRY(const std::string_view path, volume.data().at("device_path").string());
+  const Value device_path = volume.data().at("device_path");
+  if (!device_path)
+    return device_path.error("the volume is not connected: its device_path is not known",
+                             "connect the volume first, or add /data/device_path");
+  AIOLOS_TRY(const std::string_view path, device_path.string());
+  if (!path.starts_with('/'))
+    return device_path.error(fmt::format("'{}' is no absolute path", path), "give the path below /dev");
   Attachment attachment;
   attachment.source.kind = SourceKind::block;
   attachment.source.path = path;

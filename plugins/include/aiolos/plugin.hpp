@@ -247,7 +247,7 @@ class VolumeDriver {
 };
 
 /// Volumes that are a block device of this host once connected: iSCSI, Fibre Channel, NVMe-oF, local LVs.
-/// describe: `data.device_path`, raw, as Nova has it.
+/// describe: `data.device_path`, raw, as Nova has it; an error that says so while it is not connected.
 class BlockVolumeDriver : public VolumeDriver {
  public:
   /// @param storage what to call it in reasons: "the iSCSI volume".

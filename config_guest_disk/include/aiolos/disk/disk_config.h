@@ -97,7 +97,7 @@ template <> inline constexpr std::string_view spellings<AddressType>[] = {"pci",
 
 /// An enum whose words are libvirt's and stand in `spellings`.
 template <typename E>
-concept Vocabulary = std::is_enum_v<E> && !spellings<E>[0].empty();
+concept Vocabulary = std::is_enum_v<E> && (std::size(spellings<E>) > 1);  // the primary template has one, empty
 
 /// libvirt's word for `value`.
 template <Vocabulary E>
