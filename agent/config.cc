@@ -2,16 +2,23 @@
 #include "aiolos/agent/config.h"
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <iterator>
 
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
 namespace aiolos {
 namespace {
+
+// Far beyond any real configuration. An alias may hold itself, or stand for a tree of aliases, and so give few lines
+// more values than there is memory.
+constexpr std::size_t kDeepest = 64;
+constexpr std::size_t kMostValues = 100'000;
 
 /// One document being read.
 struct Reader {
@@ -23,6 +30,9 @@ struct Reader {
   }
   tl::unexpected<Error> error(const YAML::Node& node, std::string message, std::string next) const {
     return fail(ErrorKind::configuration, std::move(message), std::move(next), place(node.Mark()));
+  }
+  tl::unexpected<Error> given_twice(const YAML::Node& key, std::string_view name) const {
+    return error(key, fmt::format("the key '{}' is given twice", name), "keep one of the two");
   }
 };
 
@@ -36,10 +46,9 @@ struct Key {
 };
 
 Result<std::string> scalar(const Reader& reader, const YAML::Node& node, std::string_view expected) {
-  if (!node.IsScalar())
-    return reader.error(node, fmt::format("expected {}, found {}", expected, node.IsMap() ? "a mapping" : "a list"),
-                        fmt::format("write {}", expected));
-  return node.Scalar();
+  if (node.IsScalar()) return node.Scalar();
+  const std::string_view found = node.IsMap() ? "a mapping" : node.IsSequence() ? "a list" : "nothing";
+  return reader.error(node, fmt::format("expected {}, found {}", expected, found), fmt::format("write {}", expected));
 }
 
 Apply string_key(std::string& (*target)(Config&)) {
@@ -69,13 +78,22 @@ Apply word_key(std::vector<std::pair<std::string_view, Enum>> words, Enum& (*tar
   };
 }
 
+Result<std::string> absolute_path(const Reader& reader, const YAML::Node& node) {
+  auto path = scalar(reader, node, "a folder");
+  if (path && !path->starts_with('/'))
+    return reader.error(node, fmt::format("'{}' is not an absolute path", *path), "write the whole path, from '/'");
+  return path;
+}
+
+Result<void> apply_state_dir(const Reader& reader, const YAML::Node& node, Config& config) {
+  return absolute_path(reader, node).map([&](std::string path) { config.state.dir = std::move(path); });
+}
+
 Result<void> apply_plugin_path(const Reader& reader, const YAML::Node& node, Config& config) {
   if (!node.IsSequence()) return reader.error(node, "expected a list of folders", "write [/folder, ...]");
   for (const auto& entry : node) {
-    auto folder = scalar(reader, entry, "a folder");
+    auto folder = absolute_path(reader, entry);
     if (!folder) return tl::unexpected(folder.error());
-    if (folder->empty() || folder->front() != '/')
-      return reader.error(entry, fmt::format("'{}' is not an absolute path", *folder), "write the whole path");
     config.plugins.path.push_back(std::move(*folder));
   }
   return {};
@@ -105,7 +123,7 @@ const std::vector<Key>& keys() {
        word_key<VirtType>({{"qemu", VirtType::qemu}, {"kvm", VirtType::kvm}},
                           [](Config& c) -> VirtType& { return c.libvirt.virt_type; })},
       {"plugins", "path", apply_plugin_path},
-      {"state", "dir", string_key([](Config& c) -> std::string& { return c.state.dir; })},
+      {"state", "dir", apply_state_dir},
       {"aio", "profile",
        word_key<AioProfile>({{"auto", AioProfile::automatic}, {"nova", AioProfile::nova}},
                             [](Config& c) -> AioProfile& { return c.aio.profile; })},
@@ -167,31 +185,52 @@ Json scalar_to_json(const YAML::Node& node) {
   return node.Scalar();
 }
 
-Json to_json(const Reader& reader, const YAML::Node& node, const std::string& pointer, RawSection& section) {
-  section.places[pointer] = reader.place(node.Mark());
-  switch (node.Type()) {
-    case YAML::NodeType::Map: {
-      Json object = Json::object();
-      for (const auto& entry : node) {
-        const std::string& key = entry.first.Scalar();
-        const std::string member = pointer + "/" + pointer_token(key);
-        object[key] = to_json(reader, entry.second, member, section);
-        section.places[member] = reader.place(entry.first.Mark());
-      }
-      return object;
-    }
-    case YAML::NodeType::Sequence: {
-      Json array = Json::array();
-      for (std::size_t i = 0; i < node.size(); ++i)
-        array.push_back(to_json(reader, node[i], fmt::format("{}/{}", pointer, i), section));
-      return array;
-    }
-    case YAML::NodeType::Scalar:
-      return scalar_to_json(node);
-    default:
-      return nullptr;
+/// Copies a section out of the document.
+class SectionReader {
+ public:
+  SectionReader(const Reader& reader, RawSection& section) : reader_(reader), section_(section) {}
+
+  /// @param pointer the value's place within the section. @param depth how deep that is.
+  Result<Json> read(const YAML::Node& node, const std::string& pointer, std::size_t depth) {
+    if (depth > kDeepest)
+      return reader_.error(node, fmt::format("values are nested more than {} deep", kDeepest),
+                           "write it flatter; an alias must not stand for what holds it");
+    if (section_.places.size() >= kMostValues)
+      return reader_.error(node, fmt::format("a section of more than {} values", kMostValues), "write fewer aliases");
+    section_.places[pointer] = reader_.place(node.Mark());
+    if (node.IsMap()) return read_map(node, pointer, depth);
+    if (node.IsSequence()) return read_list(node, pointer, depth);
+    return node.IsScalar() ? scalar_to_json(node) : Json(nullptr);
   }
-}
+
+ private:
+  Result<Json> read_map(const YAML::Node& node, const std::string& pointer, std::size_t depth) {
+    Json object = Json::object();
+    for (const auto& entry : node) {
+      const std::string& key = entry.first.Scalar();
+      if (object.contains(key)) return reader_.given_twice(entry.first, key);
+      const std::string member = pointer + "/" + pointer_token(key);
+      auto value = read(entry.second, member, depth + 1);
+      if (!value) return value;
+      object[key] = std::move(*value);
+      section_.places[member] = reader_.place(entry.first.Mark());
+    }
+    return object;
+  }
+
+  Result<Json> read_list(const YAML::Node& node, const std::string& pointer, std::size_t depth) {
+    Json array = Json::array();
+    for (const auto& entry : node) {
+      auto value = read(entry, fmt::format("{}/{}", pointer, array.size()), depth + 1);
+      if (!value) return value;
+      array.push_back(std::move(*value));
+    }
+    return array;
+  }
+
+  const Reader& reader_;
+  RawSection& section_;
+};
 
 Result<Config> read_document(const Reader& reader, const YAML::Node& document) {
   Config config;
@@ -200,15 +239,18 @@ Result<Config> read_document(const Reader& reader, const YAML::Node& document) {
   if (!document.IsMap()) return reader.error(document, "the configuration must be a mapping", "write section: {...}");
   for (const auto& entry : document) {
     const std::string name = entry.first.Scalar();
+    if (config.sections.contains(name)) return reader.given_twice(entry.first, name);
+    // Kept for the drivers, the framework's own sections too: the local driver preallocates as `images` says.
+    RawSection section;
+    auto value = SectionReader(reader, section).read(entry.second, "", 0);
+    if (!value) return tl::unexpected(value.error());
+    section.value = std::move(*value);
+    section.places[""] = reader.place(entry.first.Mark());
+    config.sections.emplace(name, std::move(section));
     const auto& framework = framework_sections();
     if (std::find(framework.begin(), framework.end(), name) != framework.end())
       if (auto done = read_framework_section(reader, name, entry.second, config); !done)
         return tl::unexpected(done.error());
-    // Kept for the drivers, the framework's own sections too: the local driver preallocates as `images` says.
-    RawSection section;
-    section.value = to_json(reader, entry.second, "", section);
-    section.places[""] = reader.place(entry.first.Mark());
-    config.sections.emplace(name, std::move(section));
   }
   return config;
 }
@@ -220,7 +262,13 @@ bool same_type(const Json& value, const Json& model) {
   return value.type() == model.type();
 }
 
+/// Whether `value` is a number below 0 where the default is none: counts, times and sizes.
+bool is_wrongly_negative(const Json& value, const Json& model) {
+  return model.is_number() && model.get<double>() >= 0 && value.get<double>() < 0;
+}
+
 std::string_view type_name(const Json& value) {
+  if (value.is_null()) return "nothing";
   if (value.is_boolean()) return "true or false";
   if (value.is_number_integer()) return "an integer";
   if (value.is_number()) return "a number";
@@ -251,11 +299,15 @@ Result<Config> parse_config(std::string_view text, std::string_view origin) {
 }
 
 Result<Config> load_config(const std::string& path) {
-  std::ifstream file(path);
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  std::ifstream file(path, std::ios::binary);
+  std::string text;
+  // By read(), which reports an error: an iterator throws it, as it does for a directory, which opens well.
+  for (std::array<char, 1 << 14> part{}; file.read(part.data(), part.size()), file.gcount() > 0;)
+    text.append(part.data(), static_cast<std::size_t>(file.gcount()));
   if (!file.is_open() || file.bad())
-    return fail(ErrorKind::configuration, fmt::format("cannot read the configuration file {}", path),
-                "check that it exists and may be read, or name another with --config");
+    return fail(ErrorKind::configuration,
+                fmt::format("cannot read the configuration file {}: {}", path, std::strerror(errno)),
+                "check that it is a file that may be read, or name another with --config");
   return parse_config(text, path);
 }
 
@@ -290,6 +342,9 @@ Result<Json> complete_section(const Config& config, std::string_view key, const 
     if (!same_type(value, *model))
       return fail(ErrorKind::configuration,
                   fmt::format("'{}.{}' must be {}, not {}", key, name, type_name(*model), type_name(value)),
+                  fmt::format("the default is {}", model->dump()), where);
+    if (is_wrongly_negative(value, *model))
+      return fail(ErrorKind::configuration, fmt::format("'{}.{}' must not be negative: {}", key, name, value.dump()),
                   fmt::format("the default is {}", model->dump()), where);
     completed[name] = value;
   }

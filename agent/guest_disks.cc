@@ -1,11 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest_disks.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "aiolos/disk/disk_xml.h"
 
 namespace aiolos {
+namespace {
+
+/// The same servers in the same order. Lists that differ may still lead to one cluster, but equal names on unlike
+/// lists are two volumes as a rule, and QEMU's image locks guard the rest.
+bool same_hosts(const std::vector<disk::Host>& left, const std::vector<disk::Host>& right) {
+  return std::equal(left.begin(), left.end(), right.begin(), right.end(), [](const disk::Host& a, const disk::Host& b) {
+    return a.name == b.name && a.port == b.port && a.transport == b.transport && a.socket == b.socket;
+  });
+}
+
+}  // namespace
 
 Result<GuestDisks> GuestDisks::parse(std::string_view domain_xml) {
   GuestDisks guest;
@@ -37,7 +50,8 @@ std::string GuestDisks::targets() const {
 }
 
 std::string GuestDisks::free_target_like(std::string_view target) const {
-  const std::string_view prefix = target.substr(0, 2);
+  // All but the last letter: "vd" of "vdb", "xvd" of "xvda".
+  const std::string_view prefix = target.substr(0, target.empty() ? 0 : target.size() - 1);
   for (char letter = 'a'; letter <= 'z'; ++letter)
     if (std::string name = fmt::format("{}{}", prefix, letter); !find(name)) return name;
   return fmt::format("{}aa", prefix);
@@ -54,7 +68,7 @@ bool same_source(const disk::DiskConfig& left, const disk::DiskConfig& right) {
   const disk::Source& b = right.source;
   if (a.file || b.file) return a.file == b.file;
   if (a.dev || b.dev) return a.dev == b.dev;
-  return a.protocol && a.protocol == b.protocol && a.name == b.name;
+  return a.protocol && a.protocol == b.protocol && a.name == b.name && same_hosts(a.hosts, b.hosts);
 }
 
 }  // namespace aiolos

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -26,6 +27,7 @@ constexpr int kBusyTimeoutMs = 10'000;
 constexpr const char* kSchema = R"(
 CREATE TABLE attachments (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
+  hypervisor TEXT NOT NULL,
   domain_uuid TEXT NOT NULL,
   domain_name TEXT NOT NULL,
   target TEXT NOT NULL,
@@ -34,12 +36,13 @@ CREATE TABLE attachments (
   connection_info TEXT NOT NULL,
   disk_info TEXT NOT NULL,
   attachment TEXT NOT NULL DEFAULT 'null',
+  disk_xml TEXT NOT NULL DEFAULT '',
   state TEXT NOT NULL,
   created TEXT NOT NULL,
   changed TEXT NOT NULL
 );
 -- One live volume a target: two processes that attach to the same target at once cannot both get here.
-CREATE UNIQUE INDEX live_target ON attachments (domain_uuid, target) WHERE state <> 'closed';
+CREATE UNIQUE INDEX live_target ON attachments (hypervisor, domain_uuid, target) WHERE state <> 'closed';
 CREATE TABLE steps (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   attachment INTEGER NOT NULL REFERENCES attachments (id),
@@ -53,7 +56,8 @@ CREATE INDEX steps_of ON steps (attachment);
 )";
 
 constexpr const char* kColumns =
-    "id, domain_uuid, domain_name, target, volume_type, serial, connection_info, disk_info, attachment, state";
+    "id, hypervisor, domain_uuid, domain_name, target, volume_type, serial, connection_info, disk_info, attachment, "
+    "disk_xml, state";
 
 constexpr std::array<std::pair<AttachmentState, std::string_view>, 5> kStates{{{AttachmentState::opened, "opened"},
                                                                                {AttachmentState::connected, "connected"},
@@ -76,25 +80,30 @@ AttachmentState state_from_string(std::string_view name) {
 
 AttachmentRecord read_record(SQLite::Statement& row) {
   AttachmentRecord record;
-  record.id = row.getColumn(0).getInt64();
-  record.domain_uuid = row.getColumn(1).getString();
-  record.domain_name = row.getColumn(2).getString();
-  record.target = row.getColumn(3).getString();
-  record.volume_type = row.getColumn(4).getString();
-  record.serial = row.getColumn(5).getString();
-  record.connection_info = Json::parse(row.getColumn(6).getString());
-  record.disk_info = Json::parse(row.getColumn(7).getString());
-  record.attachment = Json::parse(row.getColumn(8).getString());
-  record.state = state_from_string(row.getColumn(9).getString());
+  int column = 0;
+  const auto text = [&] { return row.getColumn(column++).getString(); };
+  record.id = row.getColumn(column++).getInt64();
+  record.hypervisor = text();
+  record.domain_uuid = text();
+  record.domain_name = text();
+  record.target = text();
+  record.volume_type = text();
+  record.serial = text();
+  record.connection_info = Json::parse(text());
+  record.disk_info = Json::parse(text());
+  record.attachment = Json::parse(text());
+  record.disk_xml = text();
+  record.state = state_from_string(text());
   return record;
 }
 
 /// Words in a key that mark its value as secret: auth_password, discovery_auth_password, keyring, secret_key, ...
-bool is_secret_key(std::string_view key) {
+bool is_secret_key(std::string key) {
+  for (char& c : key) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   // A UUID that names a secret of libvirt's is no secret.
   if (key == "secret_uuid" || key == "secret_type") return false;
-  for (const std::string_view word : {"password", "passphrase", "keyring", "secret", "private_key", "token"})
-    if (key.find(word) != std::string_view::npos) return true;
+  for (const char* word : {"passw", "passphrase", "keyring", "secret", "private_key", "access_key", "credential", "token"})
+    if (key.find(word) != std::string::npos) return true;
   return false;
 }
 
@@ -227,14 +236,22 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& dir, Clock& cl
 Result<std::int64_t> Journal::open_attachment(const AttachmentRecord& record) {
   return impl_->write([&](SQLite::Database& database) {
     SQLite::Statement insert(database,
-                             "INSERT INTO attachments (domain_uuid, domain_name, target, volume_type, serial, "
-                             "connection_info, disk_info, state, created, changed) "
-                             "VALUES (?, ?, ?, ?, ?, ?, ?, 'opened', ?, ?)");
+                             "INSERT INTO attachments (hypervisor, domain_uuid, domain_name, target, volume_type, "
+                             "serial, connection_info, disk_info, state, created, changed) "
+                             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'opened', ?, ?)");
     const std::string now = impl_->now();
-    SQLite::bind(insert, record.domain_uuid, record.domain_name, record.target, record.volume_type, record.serial,
+    SQLite::bind(insert, record.hypervisor, record.domain_uuid, record.domain_name, record.target, record.volume_type, record.serial,
                  redact(record.connection_info).dump(), record.disk_info.dump(), now, now);
     insert.exec();
     return static_cast<std::int64_t>(database.getLastInsertRowid());
+  });
+}
+
+Result<void> Journal::keep_disk_xml(std::int64_t attachment, std::string_view xml) {
+  return impl_->write([&](SQLite::Database& database) {
+    SQLite::Statement keep(database, "UPDATE attachments SET disk_xml = ? WHERE id = ?");
+    SQLite::bind(keep, std::string(xml), attachment);
+    keep.exec();
   });
 }
 
@@ -280,13 +297,13 @@ Result<void> Journal::close(std::int64_t attachment) {
   });
 }
 
-Result<std::optional<AttachmentRecord>> Journal::find(std::string_view domain_uuid, std::string_view target,
-                                                      bool closed_too) {
+Result<std::optional<AttachmentRecord>> Journal::find(std::string_view hypervisor, std::string_view domain_uuid,
+                                                      std::string_view target, bool closed_too) {
   return impl_->read([&](SQLite::Database& database) {
-    SQLite::Statement query(database, fmt::format("SELECT {} FROM attachments WHERE domain_uuid = ? AND target = ? "
-                                                  "AND (state <> 'closed' OR ?) "
+    SQLite::Statement query(database, fmt::format("SELECT {} FROM attachments WHERE hypervisor = ? AND "
+                                                  "domain_uuid = ? AND target = ? AND (state <> 'closed' OR ?) "
                                                   "ORDER BY state = 'closed', id DESC LIMIT 1", kColumns));
-    SQLite::bind(query, std::string(domain_uuid), std::string(target), closed_too ? 1 : 0);
+    SQLite::bind(query, std::string(hypervisor), std::string(domain_uuid), std::string(target), closed_too ? 1 : 0);
     std::optional<AttachmentRecord> record;
     if (query.executeStep()) record = read_record(query);
     return record;

@@ -28,6 +28,7 @@ std::string_view to_string(AttachmentState state);
 /// One volume on one guest, as the journal knows it.
 struct AttachmentRecord {
   std::int64_t id = 0;
+  std::string hypervisor;  ///< Connection URI: only that hypervisor can say that the guest is gone.
   std::string domain_uuid;
   std::string domain_name;
   std::string target;  ///< "vdb"
@@ -35,7 +36,8 @@ struct AttachmentRecord {
   std::string serial;
   Json connection_info;  ///< Without secrets: see redact().
   Json disk_info;
-  Json attachment;  ///< What the driver's connect published; null before.
+  Json attachment;       ///< What the driver's connect published; null before.
+  std::string disk_xml;  ///< The disk as it was, or was about to be, attached; empty before.
   AttachmentState state = AttachmentState::opened;
 };
 
@@ -54,6 +56,9 @@ class Journal {
   /// Records a new volume on a guest, in state opened. @return its id.
   Result<std::int64_t> open_attachment(const AttachmentRecord& record);
 
+  /// Writes down the disk that is about to be attached.
+  Result<void> keep_disk_xml(std::int64_t attachment, std::string_view xml);
+
   /// Writes down that `step` is about to happen. @return the step's id.
   Result<std::int64_t> begin_step(std::int64_t attachment, Step step);
   /// Writes down that it happened, and the state that follows. @param result what to remember of it (connect: the
@@ -66,8 +71,8 @@ class Journal {
   Result<void> close(std::int64_t attachment);
 
   /// The newest record of a target that is not closed; with `closed_too` also a closed one, if there is no other.
-  Result<std::optional<AttachmentRecord>> find(std::string_view domain_uuid, std::string_view target,
-                                               bool closed_too = false);
+  Result<std::optional<AttachmentRecord>> find(std::string_view hypervisor, std::string_view domain_uuid,
+                                               std::string_view target, bool closed_too = false);
   /// All records that are not closed, oldest first.
   Result<std::vector<AttachmentRecord>> open_attachments();
 

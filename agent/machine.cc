@@ -9,13 +9,14 @@
 #include "aiolos/host/host_probe.h"
 #include "aiolos/host/hypervisor.h"
 #include "aiolos/host/mount_table.h"
+#include "defaults.h"
 
 namespace aiolos {
 namespace {
 
 LibvirtOptions libvirt_options(const Config& config) {
   LibvirtOptions options;
-  options.uri = config.libvirt.uri.empty() ? "qemu:///embed?root=" + config.state.dir + "/libvirt" : config.libvirt.uri;
+  options.uri = hypervisor_uri(config);
   // Each command on an embedded root is done in a second or so; who waits longer than this waits for something stuck.
   options.lock_timeout = std::chrono::seconds(30);
   options.virt_type = config.libvirt.virt_type == VirtType::kvm ? "kvm" : "qemu";

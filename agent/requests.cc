@@ -2,6 +2,8 @@
 #include "requests.h"
 
 #include <array>
+#include <cstdint>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -14,59 +16,87 @@ Result<Json> host(Agent& agent, const JsonView&) {
   return agent.host().map([](const HostFacts& facts) { return to_json(facts); });
 }
 
-Result<Json> disk_xml(Agent& agent, const JsonView& request) {
+Result<std::string> string_at(const JsonView& request, std::string_view key) {
+  return request.at(key).and_then([](const JsonView& value) { return value.string(); });
+}
+
+/// The volume of a request and the disk that it is to be.
+struct VolumeMembers {
+  const Json& connection_info;
+  const Json& disk_info;
+};
+
+Result<VolumeMembers> volume_at(const JsonView& request) {
   const auto connection = request.at("connection_info");
   if (!connection) return tl::unexpected(connection.error());
   const auto disk = request.at("disk_info");
   if (!disk) return tl::unexpected(disk.error());
-  return agent.disk_xml(connection->json(), disk->json()).map([](std::string xml) {
-    return Json{{"xml", std::move(xml)}};
-  });
+  return VolumeMembers{connection->json(), disk->json()};
+}
+
+/// The guest of a request and the name of a disk of it.
+struct DiskMembers {
+  std::string domain;
+  std::string target;
+};
+
+Result<DiskMembers> disk_at(const JsonView& request) {
+  auto domain = string_at(request, "domain");
+  if (!domain) return tl::unexpected(domain.error());
+  auto target = string_at(request, "target");
+  if (!target) return tl::unexpected(target.error());
+  return DiskMembers{std::move(*domain), std::move(*target)};
+}
+
+Result<Json> disk_xml(Agent& agent, const JsonView& request) {
+  return volume_at(request)
+      .and_then([&](const VolumeMembers& volume) { return agent.disk_xml(volume.connection_info, volume.disk_info); })
+      .map([](std::string xml) { return Json{{"xml", std::move(xml)}}; });
 }
 
 Result<Json> explain(Agent& agent, const JsonView& request) {
-  const auto connection = request.at("connection_info");
-  if (!connection) return tl::unexpected(connection.error());
-  const auto disk = request.at("disk_info");
-  if (!disk) return tl::unexpected(disk.error());
-  return agent.explain(connection->json(), disk->json()).map([](const Explanation& e) { return to_json(e); });
-}
-
-Result<std::string> string_at(const JsonView& request, std::string_view key) {
-  return request.at(key).and_then([](const JsonView& value) { return value.string(); });
+  return volume_at(request)
+      .and_then([&](const VolumeMembers& volume) { return agent.explain(volume.connection_info, volume.disk_info); })
+      .map([](const Explanation& explanation) { return to_json(explanation); });
 }
 
 Result<Json> attach(Agent& agent, const JsonView& request) {
   const auto domain = string_at(request, "domain");
   if (!domain) return tl::unexpected(domain.error());
-  const auto connection = request.at("connection_info");
-  if (!connection) return tl::unexpected(connection.error());
-  const auto disk = request.at("disk_info");
-  if (!disk) return tl::unexpected(disk.error());
+  const auto volume = volume_at(request);
+  if (!volume) return tl::unexpected(volume.error());
   const auto dry_run = request.find_boolean("dry_run");
   if (!dry_run) return tl::unexpected(dry_run.error());
-  return agent.attach(*domain, connection->json(), disk->json(), dry_run->value_or(false))
-      .map([](const Explanation& e) { return to_json(e); });
+  return agent.attach(*domain, volume->connection_info, volume->disk_info, dry_run->value_or(false))
+      .map([](const Explanation& explanation) { return to_json(explanation); });
 }
 
 Result<Json> detach(Agent& agent, const JsonView& request) {
-  const auto domain = string_at(request, "domain");
-  if (!domain) return tl::unexpected(domain.error());
-  const auto target = string_at(request, "target");
-  if (!target) return tl::unexpected(target.error());
+  const auto disk = disk_at(request);
+  if (!disk) return tl::unexpected(disk.error());
   const auto force = request.find_boolean("force");
   if (!force) return tl::unexpected(force.error());
-  return agent.detach(*domain, *target, force->value_or(false)).map([] { return Json::object(); });
+  return agent.detach(disk->domain, disk->target, force->value_or(false)).map([] { return Json::object(); });
+}
+
+/// A size of a disk: no file or device is larger than what off_t holds.
+Result<std::uint64_t> size_at(const JsonView& request) {
+  const auto value = request.at("size");
+  if (!value) return tl::unexpected(value.error());
+  auto size = value->unsigned_integer();
+  constexpr std::uint64_t kLargest = std::numeric_limits<std::int64_t>::max();
+  if (size && *size > kLargest)
+    return fail(ErrorKind::bad_input, fmt::format("{} bytes is no size of a disk", *size),
+                fmt::format("use a multiple of 512 bytes up to {}", kLargest), value->pointer());
+  return size;
 }
 
 Result<Json> extend(Agent& agent, const JsonView& request) {
-  const auto domain = string_at(request, "domain");
-  if (!domain) return tl::unexpected(domain.error());
-  const auto target = string_at(request, "target");
-  if (!target) return tl::unexpected(target.error());
-  const auto size = request.at("size").and_then([](const JsonView& value) { return value.unsigned_integer(); });
+  const auto disk = disk_at(request);
+  if (!disk) return tl::unexpected(disk.error());
+  const auto size = size_at(request);
   if (!size) return tl::unexpected(size.error());
-  return agent.extend(*domain, *target, *size).map([](std::uint64_t bytes) { return Json{{"size", bytes}}; });
+  return agent.extend(disk->domain, disk->target, *size).map([](std::uint64_t bytes) { return Json{{"size", bytes}}; });
 }
 
 struct CommandRow {

@@ -4,10 +4,11 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "aiolos/agent/config.h"
 #include "aiolos/core/attachment.h"
-#include "aiolos/core/json.h"
+#include "aiolos/core/json_document.h"
 #include "aiolos/disk/disk_config.h"
 
 namespace aiolos {
@@ -21,14 +22,15 @@ struct DiskInfo {
   std::optional<std::uint64_t> boot_index;  ///< Boot order, from 1.
 };
 
-/// Reads {"bus", "dev", "type", "unit", "boot_index"}; null is as good as absent. ErrorKind::bad_input with the pointer.
-Result<DiskInfo> parse_disk_info(const Json& disk_info);
+/// Reads {"bus", "dev", "type", "unit", "boot_index"}; null is as good as absent. ErrorKind::bad_input with the pointer,
+/// also for a member that is unknown or means nothing; profile nova passes over those.
+Result<DiskInfo> parse_disk_info(const JsonNode& disk_info, AioProfile profile);
 
-/// What connection_info says of every volume, whatever its storage.
+/// What connection_info says of every volume, whatever its storage. Views the document's texts.
 struct VolumeInfo {
-  std::string type;  ///< driver_volume_type
-  std::optional<std::string> serial;
-  std::string volume_id;  ///< data.volume_id, else the serial; names the volume's LUKS secret. May be empty.
+  std::string_view type;  ///< driver_volume_type
+  std::optional<std::string_view> serial;
+  std::string_view volume_id;  ///< data.volume_id, else the serial; names the volume's LUKS secret. May be empty.
   bool multiattach = false;
   bool readonly = false;
   bool discard = false;
@@ -40,16 +42,17 @@ struct VolumeInfo {
 
 /// Reads the common part of a connection_info. ErrorKind::bad_input with the JSON pointer of what is wrong.
 /// @param profile nova reads exactly what Nova's LibvirtBaseVolumeDriver.get_config reads.
-Result<VolumeInfo> parse_volume_info(const Json& connection_info, AioProfile profile);
+Result<VolumeInfo> parse_volume_info(const JsonNode& connection_info, AioProfile profile);
 
 /// The cache mode of a volume's disk: Nova's rule for every profile.
 /// Source: Nova 26, LibvirtDriver._set_cache_mode.
 CacheMode choose_cache_mode(const Config& config, SourceKind source, bool shareable);
 
 /// Puts the disk together.
+/// @param attachment its texts are taken over.
 /// @param secret_uuid of the libvirt secret that opens a LUKS volume, if it is one.
 /// @return an error where the attachment holds a word or port that libvirt does not know.
-Result<disk::DiskConfig> build_disk(const VolumeInfo& volume, const DiskInfo& info, const Attachment& attachment,
+Result<disk::DiskConfig> build_disk(const VolumeInfo& volume, const DiskInfo& info, Attachment&& attachment,
                                     CacheMode cache, std::optional<AioMode> io,
                                     const std::optional<std::string>& secret_uuid, AioProfile profile);
 

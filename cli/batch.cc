@@ -6,10 +6,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <future>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -17,55 +20,134 @@
 namespace aiolos::cli {
 namespace {
 
-// Big enough that starting a thread for a part of it costs nothing beside the work.
-constexpr std::size_t kChunk = std::size_t{1} << 20;
+// Big enough that starting a thread for a part of it, and waiting for the slower one, cost nothing beside the work.
+constexpr std::size_t kChunk = std::size_t{4} << 20;
+// Less than this is not worth a thread.
+constexpr std::size_t kSmall = std::size_t{64} << 10;
 
-/// One line of output for one of input.
-void answer(Agent& agent, std::string_view line, std::string& out) {
-  const auto request = parse_json(line, "line");
-  Result<std::string> xml = [&]() -> Result<std::string> {
+/// Answers one line of input after the other, with the same memory for all. For one thread at a time.
+class Answerer {
+ public:
+  explicit Answerer(Agent& agent) : agent_(&agent) {}
+
+  /// One line of output for each of input that is not blank. The answers live until the next call.
+  std::string_view answer_lines(std::string_view lines) {
+    answers_.clear();
+    while (!lines.empty()) {
+      const std::size_t end = lines.find('\n');
+      const std::string_view line = lines.substr(0, end);
+      if (line.find_first_not_of(" \t\r") != std::string_view::npos) answer(line);
+      lines.remove_prefix(end == std::string_view::npos ? lines.size() : end + 1);
+    }
+    return answers_;
+  }
+
+ private:
+  void answer(std::string_view line) {
+    if (const auto done = disk_xml(line)) {
+      answers_ += R"({"xml":)";
+      append_json_string(answers_, xml_);
+      answers_ += '}';
+    } else {
+      answers_ += to_json(done.error()).dump(-1, ' ', false, Json::error_handler_t::replace);
+    }
+    answers_ += '\n';
+  }
+
+  Result<void> disk_xml(std::string_view line) {
+    const auto request = document_.parse(line, "line");
     if (!request) return tl::unexpected(request.error());
-    const JsonView view(*request);
+    const NodeView view(**request);
     const auto connection = view.at("connection_info");
     if (!connection) return tl::unexpected(connection.error());
     const auto disk = view.at("disk_info");
     if (!disk) return tl::unexpected(disk.error());
-    return agent.disk_xml(connection->json(), disk->json());
-  }();
-  const Json object = xml ? Json{{"xml", std::move(*xml)}} : to_json(xml.error());
-  out += object.dump(-1, ' ', false, Json::error_handler_t::replace);
-  out += '\n';
-}
-
-std::string answer_lines(Agent& agent, std::string_view lines) {
-  std::string out;
-  out.reserve(lines.size() * 2);
-  while (!lines.empty()) {
-    const std::size_t end = lines.find('\n');
-    const std::string_view line = lines.substr(0, end);
-    if (line.find_first_not_of(" \t\r") != std::string_view::npos) answer(agent, line, out);
-    lines.remove_prefix(end == std::string_view::npos ? lines.size() : end + 1);
+    return agent_->disk_xml(connection->node(), disk->node(), xml_);
   }
-  return out;
-}
+
+  Agent* agent_;
+  JsonDocument document_;
+  std::string xml_;
+  std::string answers_;
+};
 
 /// Answers whole lines with all cores, in order.
-std::vector<std::string> answer_in_parallel(Agent& agent, std::string_view lines) {
-  const std::size_t parts = std::max(1u, std::thread::hardware_concurrency());
-  std::vector<std::future<std::string>> work;
-  for (std::size_t i = 0; i < parts && !lines.empty(); ++i) {
-    std::size_t size = lines.size() / (parts - i);
-    const std::size_t end = i + 1 == parts ? std::string_view::npos : lines.find('\n', size);
-    size = end == std::string_view::npos ? lines.size() : end + 1;
-    // A small input is answered at once: a shell loop that feeds line by line must not wait for threads.
-    const auto policy = size < kChunk / 16 ? std::launch::deferred : std::launch::async;
-    work.push_back(std::async(policy, answer_lines, std::ref(agent), lines.substr(0, size)));
-    lines.remove_prefix(size);
+class Answerers {
+ public:
+  explicit Answerers(Agent& agent) {
+    const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+    for (unsigned i = 0; i < cores; ++i) answerers_.emplace_back(agent);
   }
-  std::vector<std::string> answers;
-  for (auto& part : work) answers.push_back(part.get());
-  return answers;
-}
+
+  /// @param take is given the answers piece by piece; an error of its ends the work.
+  Result<void> answer(std::string_view lines, const std::function<Result<void>(std::string_view)>& take) {
+    std::vector<std::future<std::string_view>> work;
+    const std::size_t parts = answerers_.size();
+    for (std::size_t i = 0; i < parts && !lines.empty(); ++i) {
+      std::size_t size = lines.size() / (parts - i);
+      const std::size_t end = i + 1 == parts ? std::string_view::npos : lines.find('\n', size);
+      size = end == std::string_view::npos ? lines.size() : end + 1;
+      // A small input is answered at once: a shell loop that feeds line by line must not wait for threads.
+      const auto policy = size < kSmall ? std::launch::deferred : std::launch::async;
+      work.push_back(std::async(policy, &Answerer::answer_lines, &answerers_[i], lines.substr(0, size)));
+      lines.remove_prefix(size);
+    }
+    Result<void> done;
+    for (auto& part : work) {
+      const std::string_view answers = part.get();
+      if (done) done = take(answers);
+    }
+    return done;
+  }
+
+ private:
+  std::vector<Answerer> answerers_;
+};
+
+/// Reads whole lines, as many as there are at once.
+class Input {
+ public:
+  explicit Input(int fd) : fd_(fd) {}
+
+  /// Waits for a line and takes what came with it; the last may lack its newline. Empty at the end of the input. Lives
+  /// until the next call.
+  Result<std::string_view> read_lines() {
+    std::memmove(buffer_.get(), buffer_.get() + taken_, filled_ - taken_);
+    filled_ -= std::exchange(taken_, 0);
+    while (taken_ == 0) {
+      const auto got = read_more();
+      if (!got) return tl::unexpected(got.error());
+      const std::string_view whole(buffer_.get(), filled_);
+      taken_ = *got == 0 ? filled_ : whole.rfind('\n') + 1;  // npos + 1 is 0: no whole line yet
+      if (*got == 0) break;
+    }
+    return std::string_view(buffer_.get(), taken_);
+  }
+
+ private:
+  Result<std::size_t> read_more() {
+    if (capacity_ - filled_ < kChunk) {
+      auto larger = std::make_unique_for_overwrite<char[]>(capacity_ = 2 * filled_ + kChunk);
+      std::memcpy(larger.get(), buffer_.get(), filled_);
+      buffer_ = std::move(larger);
+    }
+    while (true) {
+      const ssize_t got = ::read(fd_, buffer_.get() + filled_, kChunk);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0)
+        return fail(ErrorKind::bad_input, fmt::format("cannot read standard input: {}", std::strerror(errno)),
+                    "give JSON lines on standard input");
+      filled_ += static_cast<std::size_t>(got);
+      return static_cast<std::size_t>(got);
+    }
+  }
+
+  int fd_;
+  std::unique_ptr<char[]> buffer_ = std::make_unique_for_overwrite<char[]>(2 * kChunk);
+  std::size_t capacity_ = 2 * kChunk;
+  std::size_t filled_ = 0;
+  std::size_t taken_ = 0;  // of what is filled, handed out
+};
 
 Result<void> write_all(int fd, std::string_view text) {
   while (!text.empty()) {
@@ -82,23 +164,15 @@ Result<void> write_all(int fd, std::string_view text) {
 }  // namespace
 
 Result<void> run_batch(Agent& agent, int input_fd, int output_fd) {
-  std::string pending;
-  for (bool at_end = false; !at_end;) {
-    const std::size_t filled = pending.size();
-    pending.resize(filled + kChunk);
-    const ssize_t got = ::read(input_fd, pending.data() + filled, kChunk);
-    if (got < 0 && errno != EINTR)
-      return fail(ErrorKind::bad_input, fmt::format("cannot read standard input: {}", std::strerror(errno)),
-                  "give JSON lines on standard input");
-    pending.resize(filled + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-    at_end = got == 0;
-    const std::size_t last = at_end ? pending.size() : pending.rfind('\n') + 1;  // npos + 1 is 0: no whole line yet
-    if (last == 0) continue;
-    for (const std::string& answers : answer_in_parallel(agent, std::string_view(pending).substr(0, last)))
-      if (auto done = write_all(output_fd, answers); !done) return done;
-    pending.erase(0, last);
+  Answerers answerers(agent);
+  Input input(input_fd);
+  while (true) {
+    const auto lines = input.read_lines();
+    if (!lines) return tl::unexpected(lines.error());
+    if (lines->empty()) return {};
+    const auto write = [&](std::string_view answers) { return write_all(output_fd, answers); };
+    if (auto done = answerers.answer(*lines, write); !done) return done;
   }
-  return {};
 }
 
 }  // namespace aiolos::cli

@@ -2,10 +2,15 @@
 // The `aiolos` command: arguments in, a flow of agent/, its result printed.
 #include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
 #include <cstdio>
-#include <functional>
+#include <exception>
+#include <limits>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -32,11 +37,14 @@ struct Options {
   bool batch = false;
   bool dry_run = false;
   bool force = false;
-  std::uint64_t size = 0;
+  std::string size;
   std::vector<std::string> files;
 };
 
+/// Whether all of it got out is looked at once, at the end.
 void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
+void complain(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stderr); }
 
 void print_json(const Json& value) {
   // Text from outside (libvirt, commands) that is no UTF-8 must not cost the answer.
@@ -51,7 +59,7 @@ Result<std::unique_ptr<Agent>> open_agent(const Options& options) {
   agent.config = std::move(*config);
   const LogLevel least = options.verbose ? LogLevel::debug : LogLevel::warning;
   agent.log = [least](LogLevel level, std::string_view message) {
-    if (level >= least) fmt::print(stderr, "aiolos: {}\n", message);
+    if (level >= least) complain(fmt::format("aiolos: {}\n", message));
   };
   return Agent::open(std::move(agent));
 }
@@ -150,10 +158,24 @@ Result<void> detach(const Options& options) {
   return {};
 }
 
+/// A size as the command line gives it: decimal digits and nothing else, up to what off_t holds.
+Result<std::uint64_t> parse_size(const std::string& text) {
+  constexpr std::int64_t kLargest = std::numeric_limits<std::int64_t>::max();
+  std::int64_t size = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, size);
+  if (error != std::errc() || rest != end || size <= 0)
+    return fail(ErrorKind::bad_input, fmt::format("--size: '{}' is no size", text),
+                fmt::format("give the size in bytes, a multiple of 512 up to {}", kLargest));
+  return static_cast<std::uint64_t>(size);
+}
+
 Result<void> extend(const Options& options) {
+  const auto wanted = parse_size(options.size);
+  if (!wanted) return tl::unexpected(wanted.error());
   const auto agent = open_agent(options);
   if (!agent) return tl::unexpected(agent.error());
-  const auto size = (*agent)->extend(options.domain, options.target, options.size);
+  const auto size = (*agent)->extend(options.domain, options.target, *wanted);
   if (!size) return tl::unexpected(size.error());
   if (options.json)
     print_json({{"size", *size}});
@@ -163,11 +185,14 @@ Result<void> extend(const Options& options) {
 }
 
 Result<void> xml_reformat(const Options& options) {
+  // It uses no setting; but a configuration that is named and cannot be used is an error of every command.
+  if (!options.config.empty())
+    if (const auto config = find_config(options.config); !config) return tl::unexpected(config.error());
   Json documents = Json::array();
   for (const std::string& file : options.files) {
     const auto done = reformat(file);
     if (!done) return tl::unexpected(done.error());
-    for (const std::string& unknown : done->unknown) fmt::print(stderr, "aiolos: kept as it is: {}\n", unknown);
+    for (const std::string& unknown : done->unknown) complain(fmt::format("aiolos: kept as it is: {}\n", unknown));
     if (options.json)
       documents.push_back({{"file", file}, {"xml", done->xml}, {"unknown", done->unknown}});
     else
@@ -178,10 +203,9 @@ Result<void> xml_reformat(const Options& options) {
 }
 
 /// Reports an error as the contract says: text on standard error, with --json also {"error": ..} on standard output.
-int report(const Options& options, const Error& error) {
-  if (options.json) print_json(to_json(error));
-  const std::string text = render(error);
-  std::fwrite(text.data(), 1, text.size(), stderr);
+int report(bool json, const Error& error) {
+  if (json) print_json(to_json(error));
+  complain(render(error));
   return exit_status(error.kind);
 }
 
@@ -224,7 +248,9 @@ void declare(CLI::App& app, Options& options, Run& run) {
                         options);
   add_volume(command, options);
   add_hypervisor(command, options);
-  command->add_flag("--batch", options.batch, "Read JSON lines {connection_info, disk_info}, print a JSON line each");
+  command->add_flag("--batch", options.batch, "Read JSON lines {connection_info, disk_info}, print a JSON line each")
+      ->excludes(command->get_option("--connection"))
+      ->excludes(command->get_option("--disk"));
   runs(command, disk_xml);
 
   command = add_command(app, "explain", "Show the AIO mode with its evidence; probes, but changes nothing", options);
@@ -258,7 +284,8 @@ void declare(CLI::App& app, Options& options, Run& run) {
   runs(command, extend);
 }
 
-int main(int argc, char** argv) {
+/// Parses the arguments and runs the command that they name; gives the exit status.
+int run_command(int argc, char** argv) {
   CLI::App app("Attaches volumes to libvirt/QEMU guests with the I/O settings that fit", "aiolos");
   Options options;
   Run run = nullptr;
@@ -268,14 +295,28 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    // CLI11's own statuses are above 100; ours for wrong usage is 2, and help is no error.
-    return app.exit(error) == 0 ? 0 : exit_status(ErrorKind::bad_input);
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help and --version
+    // Arguments that could not be parsed set no option, so --json is looked for here.
+    const bool json = std::find(argv, argv + argc, std::string_view("--json")) != argv + argc;
+    return report(json, Error{ErrorKind::bad_input, error.what(), "see aiolos --help, or --help of the command", {}});
   }
-  const auto done = run(options);
-  const int status = done ? 0 : report(options, done.error());
-  if (std::fflush(stdout) != 0)
-    return report(options, Error{ErrorKind::bad_input, "cannot write to standard output", "check where it goes", {}});
-  return status;
+  try {
+    const auto done = run(options);
+    return done ? 0 : report(options.json, done.error());
+  } catch (const std::exception& error) {
+    return report(options.json,
+                  Error{ErrorKind::bug, fmt::format("unexpected exception: {}", error.what()), "report this", {}});
+  }
+}
+
+int main(int argc, char** argv) {
+  const int status = run_command(argc, argv);
+  // Some of it may have failed earlier, when a buffer was full.
+  const bool failed_before = std::ferror(stdout) != 0;
+  if (std::fflush(stdout) == 0 && !failed_before) return status;
+  const int unwritten = report(/*json=*/false, Error{ErrorKind::storage, "cannot write to standard output",
+                                                     "check where it goes: whether that is full, or closed", {}});
+  return status != 0 ? status : unwritten;
 }
 
 }  // namespace

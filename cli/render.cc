@@ -83,6 +83,10 @@ std::string render(const HostFacts& host) {
   if (host.aio_nr && host.aio_max_nr && *host.aio_max_nr >= *host.aio_nr)
     text += fmt::format("AioContexts left    {} (of {} events each)\n",
                         (*host.aio_max_nr - *host.aio_nr) / kAioEventsPerContext, kAioEventsPerContext);
+  const IoThreadFacts iothreads = iothread_facts(host);
+  text += fmt::format("iothread pool size  {}\n", yes_no(iothreads.thread_pool));
+  text += fmt::format("queues to iothreads {}\n", yes_no(iothreads.queue_mapping));
+  text += fmt::format("iothread <poll>     {}\n", yes_no(iothreads.poll_in_xml));
   return text;
 }
 

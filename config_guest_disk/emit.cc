@@ -45,8 +45,25 @@ constexpr auto kMaySpecial = [] {
 class Buffer {
  public:
   void put(std::string_view text) {
-    if (static_cast<std::size_t>(end_ - at_) < text.size()) grow(text.size());
-    std::memcpy(at_, text.data(), text.size());
+    reserve(text.size());
+    put_reserved(text);
+  }
+  /// Makes room for `size` bytes, which put_reserved then fills without looking.
+  void reserve(std::size_t size) {
+    if (static_cast<std::size_t>(end_ - at_) < size) grow(size);
+  }
+  void put_reserved(char c) { *at_++ = c; }
+  void put_reserved(std::string_view text) {
+    // Names and values are short, and a call for each would cost more than their bytes.
+    constexpr std::size_t word = sizeof(std::uint64_t);
+    if (text.size() >= word && text.size() <= 2 * word) {
+      std::memcpy(at_, text.data(), word);
+      std::memcpy(at_ + text.size() - word, text.data() + text.size() - word, word);
+    } else if (text.size() < word) {
+      for (std::size_t i = 0; i < text.size(); ++i) at_[i] = text[i];
+    } else {
+      std::memcpy(at_, text.data(), text.size());
+    }
     at_ += text.size();
   }
   void put(char c) {
@@ -80,9 +97,25 @@ class Buffer {
   char* end_ = first_ + sizeof first_;
 };
 
+/// Whether none of eight bytes may need an escape; they are letters, digits and dashes nearly always. Exact but for
+/// what follows a byte that does need one.
+bool is_plain_word(const char* bytes) {
+  constexpr std::uint64_t ones = 0x0101010101010101U;
+  constexpr std::uint64_t high_bits = 0x8080808080808080U;
+  constexpr auto zero_bytes = [](std::uint64_t word) { return (word - ones) & ~word; };
+  std::uint64_t word;
+  std::memcpy(&word, bytes, sizeof word);
+  const std::uint64_t control = (word - 0x20 * ones) & ~word;
+  const std::uint64_t ampersand_or_quote = zero_bytes((word & ~ones) ^ 0x26 * ones);  // 0x26 and 0x27
+  const std::uint64_t angle = zero_bytes((word & ~(2 * ones)) ^ 0x3C * ones);         // 0x3C and 0x3E
+  return ((control | ampersand_or_quote | angle) & high_bits) == 0;
+}
+
 void put_escaped(Buffer& out, std::string_view value, Place place) {
   std::size_t run = 0;
   for (std::size_t i = 0; i < value.size(); ++i) {
+    while (value.size() - i >= sizeof(std::uint64_t) && is_plain_word(value.data() + i)) i += sizeof(std::uint64_t);
+    if (i == value.size()) break;
     if (!kMaySpecial[static_cast<unsigned char>(value[i])]) continue;
     const std::string_view escape = escape_of(value[i], place);
     if (escape.empty()) continue;
@@ -169,11 +202,29 @@ class Emitter {
   }
 
   void attribute(std::string_view name, std::string_view value) {
-    out_.put(' ');
-    out_.put(name);
-    out_.put("='");
+    begin_attribute(name, 0);
     put_escaped(out_, value, Place::attribute);
     out_.put('\'');
+  }
+
+  /// As above; words and numbers hold nothing that is escaped.
+  void attribute(const Row& row, std::string_view value) {
+    if (row.value == Row::Value::text) {
+      attribute(row.name, value);
+      return;
+    }
+    begin_attribute(row.name, value.size() + 1);
+    out_.put_reserved(value);
+    out_.put_reserved('\'');
+  }
+
+  /// @param more bytes to make room for behind the quote.
+  void begin_attribute(std::string_view name, std::size_t more) {
+    out_.reserve(name.size() + 3 + more);
+    out_.put_reserved(' ');
+    out_.put_reserved(name);
+    out_.put_reserved('=');
+    out_.put_reserved('\'');
   }
 
   /// The verbatim form that stands for a scalar: its own spelling while its value is unchanged, or a value that the
@@ -198,7 +249,7 @@ class Emitter {
       const Row& row = table.rows[static_cast<std::size_t>(std::countr_zero(rows))];
       std::string_view value;
       row.get(owner, scratch_, value);
-      attribute(row.name, value);
+      attribute(row, value);
     }
   }
 
@@ -235,8 +286,15 @@ class Emitter {
     }
   }
 
+  /// Whether an element that every disk's struct has would be empty, and so is not written.
+  static bool is_unset(const Row& row, const void* element) {
+    const Table& table = row.table();
+    return !row.optional && table.present(element) == 0 && !table.extra_of(element).present();
+  }
+
   void elements(const Row& row, std::size_t index, const void* owner, const Extra& extra, Body& body) {
     const std::size_t count = row.count(owner);
+    if (count == 1 && !extra.present() && is_unset(row, row.at(owner, 0))) return;
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t before = out_.size();
       const bool was_open = body.open;

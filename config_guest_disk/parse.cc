@@ -65,6 +65,9 @@ class Document {
     if (const auto bad = find_bad_character(xml))
       return error_at(*bad, "a byte that is no UTF-8 character or not allowed in XML",
                       "convert the document to UTF-8 and remove control characters");
+    if (const auto bad = find_bad_reference(xml))
+      return error_at(*bad, "'&' begins no reference to a character or to one of XML's own five entities",
+                      "write '&' itself as '&amp;', and the text of any other entity in its place");
     buffer_.assign(xml);
     const auto result = document_.load_buffer_inplace(buffer_.data(), buffer_.size(), kParseFlags, pugi::encoding_utf8);
     if (!result) return error_at(static_cast<std::size_t>(result.offset), result.description(), kSchemaHint);
@@ -236,11 +239,22 @@ class Reader {
         {ExtraItem::Kind::spelling, row_number(i), 0, std::string(canonical), std::string(verbatim)});
   }
 
+  /// A place among an element's children: behind a known one.
+  struct Place {
+    std::size_t row = kNone;
+    std::size_t occurrence = 0;  ///< Which one of that row, from 0.
+  };
+
   /// Where in an element's children the reader is.
   struct Progress {
     std::uint64_t seen = 0;
-    std::size_t last = kNone;    ///< The row of the last known child.
-    std::size_t occurrence = 0;  ///< Which one of that row, from 0.
+    Place last;
+    Place furthest;  ///< In the table's order. What is kept behind it stays in its order, whatever that of the known.
+
+    void pass(Place place) {
+      last = place;
+      if (furthest.row == kNone || place.row >= furthest.row) furthest = place;
+    }
   };
 
   /// Whether there was a child that the table knows.
@@ -252,14 +266,14 @@ class Reader {
       else if (is_text(child))
         text(child, table, owner, frame, progress);
       else
-        keep(child, ExtraItem::Kind::comment, table.extra(owner), progress);
+        keep(child, ExtraItem::Kind::comment, table.extra(owner), progress.last);
     }
-    return progress.last != kNone;
+    return progress.last.row != kNone;
   }
 
   void element(pugi::xml_node child, const Table& table, void* owner, const Frame& frame, Progress& progress) {
     const std::string_view name = child.name();
-    const std::size_t hint = progress.last == kNone ? table.attributes : progress.last;
+    const std::size_t hint = progress.last.row == kNone ? table.attributes : progress.last.row;
     const std::size_t i = find(table.rows, table.attributes, table.rows.size(), hint, name);
     if (i == kNone || table.rows[i].shape == Row::Shape::content) {
       unknown_element(child, Unknown::Kind::element, table.extra(owner), frame, progress);
@@ -272,38 +286,38 @@ class Reader {
       return;
     }
     progress.seen |= std::uint64_t{1} << i;
+    std::size_t occurrence = 0;
     if (row.shape == Row::Shape::element) {
-      progress.occurrence = row.repeats ? row.count(owner) : 0;
-      const Frame inner{&frame, row.name, row.repeats ? progress.occurrence + 1 : 0, frame.depth + 1};
+      occurrence = row.repeats ? row.count(owner) : 0;
+      const Frame inner{&frame, row.name, row.repeats ? occurrence + 1 : 0, frame.depth + 1};
       read(child, row.table(), row.add(owner), inner, row.optional);
     } else {
-      progress.occurrence = 0;
       text_element(child, table, i, owner, frame);
     }
-    progress.last = i;
+    progress.pass({i, occurrence});
   }
 
   void unknown_element(pugi::xml_node child, Unknown::Kind kind, Extra& extra, const Frame& frame,
                        const Progress& progress) {
-    keep(child, ExtraItem::Kind::element, extra, progress);
+    keep(child, ExtraItem::Kind::element, extra, progress.furthest);
     report(kind, frame.path() + '/' + child.name(), {}, child.name());
   }
 
-  void keep(pugi::xml_node child, ExtraItem::Kind kind, Extra& extra, const Progress& progress) {
-    extra.add({kind, row_number(progress.last),
-               static_cast<std::uint16_t>(std::min<std::size_t>(progress.occurrence, 0xFFFF)), child.name(),
+  void keep(pugi::xml_node child, ExtraItem::Kind kind, Extra& extra, Place behind) {
+    extra.add({kind, row_number(behind.row),
+               static_cast<std::uint16_t>(std::min<std::size_t>(behind.occurrence, 0xFFFF)), child.name(),
                std::string(document_.source_of(child))});
   }
 
   void text(pugi::xml_node child, const Table& table, void* owner, const Frame& frame, Progress& progress) {
     const std::size_t last_row = table.rows.size() - 1;
     const bool has_content = table.rows[last_row].shape == Row::Shape::content;
-    if (has_content && progress.last != last_row) {
+    if (has_content && progress.last.row != last_row) {
       set(
           table, last_row, owner, child.value(), [&] { return document_.source_of(child); }, child.value(), frame);
-      progress.last = last_row;
+      progress.pass({last_row, 0});
     } else if (!is_blank(child.value()) || child.type() == pugi::node_cdata) {
-      keep(child, ExtraItem::Kind::text, table.extra(owner), progress);
+      keep(child, ExtraItem::Kind::text, table.extra(owner), progress.furthest);
       report(Unknown::Kind::text, frame.path(), child.value(), child.value());
     }
   }
@@ -365,18 +379,22 @@ std::string path_to(pugi::xml_node node) {
   return path;
 }
 
-/// Declares on the disk the name space prefixes that it uses but has from the elements around it.
-void inherit_prefixes(pugi::xml_node node, std::string_view source, Extra& extra) {
-  constexpr std::string_view declaration = "xmlns:";
+/// Declares on the disk the name spaces that it has from the elements around it: the default one, and the prefixes that
+/// `source`, its text, uses.
+void inherit_name_spaces(pugi::xml_node node, std::string_view source, Extra& extra) {
+  constexpr std::string_view declaration = "xmlns";
   std::vector<std::string_view> declared;
   for (pugi::xml_node at = node; at; at = at.parent()) {
     for (const pugi::xml_attribute attribute : at.attributes()) {
       std::string_view prefix = attribute.name();
       if (!prefix.starts_with(declaration)) continue;
       prefix.remove_prefix(declaration.size());
+      if (!prefix.empty() && !prefix.starts_with(':')) continue;
       if (std::find(declared.begin(), declared.end(), prefix) != declared.end()) continue;
       declared.push_back(prefix);
-      if (at != node && source.find(std::string(prefix) + ':') != std::string_view::npos)
+      const bool used = prefix.empty() ? *attribute.value() != '\0'
+                                       : source.find(std::string(prefix.substr(1)) + ':') != std::string_view::npos;
+      if (at != node && used)
         extra.add({ExtraItem::Kind::attribute, ExtraItem::kAtStart, 0, attribute.name(), attribute.value()});
     }
   }
@@ -407,11 +425,13 @@ Result<std::vector<FoundDisk>> parse_document(std::string_view xml) {
   for (pugi::xml_node node = document.root(); node;) {
     const bool is_disk = node.type() == pugi::node_element && std::string_view(node.name()) == "disk";
     if (is_disk) {
+      const std::size_t line = document.position(document.begin_of(node)).line;
       auto parsed = read_disk(document, node);
       if (!parsed) return tl::unexpected<Error>(parsed.error());
-      if (!parsed->unknown.empty()) inherit_prefixes(node, document.source_of(node), parsed->disk.extra);
-      found.push_back(
-          {std::move(*parsed), path_to(node), document.position(document.begin_of(node)).line, stands_in_domain(node)});
+      // Only what is unknown has a prefix.
+      const std::string_view source = parsed->unknown.empty() ? std::string_view{} : document.source_of(node);
+      inherit_name_spaces(node, source, parsed->disk.extra);
+      found.push_back({std::move(*parsed), path_to(node), line, stands_in_domain(node)});
     }
     node = next_in_document(node, !is_disk);
   }

@@ -3,6 +3,7 @@
 #include "xml_text.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <cstring>
 
@@ -54,11 +55,43 @@ std::size_t end_of_tag(std::string_view xml, std::size_t begin) {
   return xml.size();
 }
 
-/// Offset behind a document type declaration, whose internal subset may hold `>` in brackets.
+/// Offset behind a document type declaration, whose internal subset may hold `>` in brackets, quotes and comments.
 std::size_t end_of_doctype(std::string_view xml, std::size_t begin) {
-  const std::size_t bracket = xml.find_first_of("[>", begin);
-  if (bracket == std::string_view::npos || xml[bracket] == '>') return std::min(bracket, xml.size() - 1) + 1;
-  return behind(xml, ">", xml.find(']', bracket));
+  bool inside = false;
+  for (std::size_t i = begin; i < xml.size();) {
+    const std::string_view rest = xml.substr(i);
+    if (rest.starts_with("<!--") || rest.starts_with("<?")) {
+      i = end_of_markup(xml, i);
+      continue;
+    }
+    if (rest[0] == '\'' || rest[0] == '"') {
+      i = behind(xml, rest.substr(0, 1), i + 1);
+      continue;
+    }
+    ++i;
+    if (rest[0] == '[') inside = true;
+    if (rest[0] == ']') inside = false;
+    if (rest[0] == '>' && !inside) return i;
+  }
+  return xml.size();
+}
+
+bool is_character(std::uint32_t code) {
+  if (code < 0x20) return code == '\t' || code == '\n' || code == '\r';
+  return code < 0xD800 || (code > 0xDFFF && code < 0xFFFE) || (code > 0xFFFF && code < 0x110000);
+}
+
+/// Length of the reference that `text` begins with; 0 if it is none.
+std::size_t reference_length(std::string_view text) {
+  for (const std::string_view entity : {"&amp;", "&lt;", "&gt;", "&quot;", "&apos;"})
+    if (text.starts_with(entity)) return entity.size();
+  if (!text.starts_with("&#")) return 0;
+  const bool is_hex = text.starts_with("&#x");
+  std::uint32_t code = 0;
+  const char* const end = text.data() + text.size();
+  const auto [behind_digits, error] = std::from_chars(text.data() + (is_hex ? 3 : 2), end, code, is_hex ? 16 : 10);
+  if (error != std::errc{} || behind_digits == end || *behind_digits != ';' || !is_character(code)) return 0;
+  return static_cast<std::size_t>(behind_digits - text.data()) + 1;
 }
 
 /// Offset behind blanks, comments, instructions and a document type.
@@ -102,6 +135,23 @@ std::optional<std::size_t> find_bad_character(std::string_view text) {
     } else {
       if (byte < 0x20 && byte != '\n' && byte != '\t' && byte != '\r') return i;
       ++i;
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::size_t> find_bad_reference(std::string_view xml) {
+  if (xml.find('&') == std::string_view::npos) return std::nullopt;
+  for (std::size_t i = 0; (i = xml.find_first_of("&<", i)) != std::string_view::npos;) {
+    const std::string_view rest = xml.substr(i);
+    if (rest[0] == '&') {
+      const std::size_t length = reference_length(rest);
+      if (length == 0) return i;
+      i += length;
+    } else if (rest.starts_with("<!--") || rest.starts_with("<![CDATA[") || rest.starts_with("<?")) {
+      i = end_of_markup(xml, i);
+    } else {
+      i = rest.starts_with("<!DOCTYPE") ? end_of_doctype(xml, i) : i + 1;
     }
   }
   return std::nullopt;

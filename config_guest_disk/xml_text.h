@@ -23,6 +23,10 @@ std::string to_string(Position position);
 /// Offset of the first byte that is no UTF-8 or no character that XML 1.0 allows; empty if all are.
 std::optional<std::size_t> find_bad_character(std::string_view text);
 
+/// Offset of the first `&` that begins no reference to a character or to `amp`, `lt`, `gt`, `quot` or `apos`; empty if
+/// all do. Entities that a document type defines are not read.
+std::optional<std::size_t> find_bad_reference(std::string_view xml);
+
 /// The encoding that the XML declaration names, if it names one.
 std::string_view declared_encoding(std::string_view xml);
 

@@ -109,6 +109,15 @@ Version parse_version(std::string_view text) {
   return version(parts[0], parts[1], parts[2]);
 }
 
+IoThreadFacts iothread_facts(const HostFacts& host) {
+  IoThreadFacts facts;
+  if (host.libvirt) facts.poll_in_xml = *host.libvirt >= version(9, 4);
+  if (!host.libvirt || !host.qemu) return facts;
+  facts.thread_pool = *host.libvirt >= version(8, 5) && *host.qemu >= version(7, 1);
+  facts.queue_mapping = *host.libvirt >= version(10, 0) && *host.qemu >= version(9, 0);
+  return facts;
+}
+
 Json to_json(const LayerFacts& layer) {
   Json object = {{"path", layer.path},
                  {"format", layer.format},
@@ -141,6 +150,10 @@ Json to_json(const HostFacts& facts) {
   put(object, "io_uring_works", facts.io_uring_works);
   put(object, "aio_nr", facts.aio_nr);
   put(object, "aio_max_nr", facts.aio_max_nr);
+  const IoThreadFacts iothreads = iothread_facts(facts);
+  if (iothreads.poll_in_xml) object["iothreads"]["poll_in_xml"] = *iothreads.poll_in_xml;
+  if (iothreads.thread_pool) object["iothreads"]["thread_pool"] = *iothreads.thread_pool;
+  if (iothreads.queue_mapping) object["iothreads"]["queue_mapping"] = *iothreads.queue_mapping;
   return object;
 }
 

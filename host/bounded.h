@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "aiolos/core/result.h"
+#include "signal_block.h"
 
 namespace aiolos {
 
@@ -50,6 +51,7 @@ Result<T> run_bounded(std::chrono::milliseconds timeout, const std::string& what
 
   auto state = std::make_shared<State>();
   try {
+    const SignalBlock signals_stay_with_the_caller;
     std::thread([state, work = std::move(work)] {
       Result<T> result = work(state->abandoned);
       const std::lock_guard lock(state->mutex);

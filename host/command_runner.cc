@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "errno_text.h"
+#include "signal_block.h"
 #include "unique_fd.h"
 
 namespace aiolos {
@@ -240,12 +241,13 @@ class Child {
       pollfd wanted{pidfd_.get(), POLLIN, 0};
       ::poll(&wanted, 1, pidfd_ ? poll_timeout(patience) : 10);
     }
-    if (!reaped_)
-      std::thread([pid = pid_] {
-        int ignored = 0;
-        while (::waitpid(pid, &ignored, 0) < 0 && errno == EINTR) {
-        }
-      }).detach();
+    if (reaped_) return;
+    const SignalBlock signals_stay_with_the_caller;
+    std::thread([pid = pid_] {
+      int ignored = 0;
+      while (::waitpid(pid, &ignored, 0) < 0 && errno == EINTR) {
+      }
+    }).detach();
   }
 
   pid_t pid_;

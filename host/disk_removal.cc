@@ -12,6 +12,7 @@
 
 #include "domain_xml.h"
 #include "libvirt_error.h"
+#include "signal_block.h"
 
 namespace aiolos {
 namespace {
@@ -20,6 +21,7 @@ using SteadyClock = std::chrono::steady_clock;
 
 // How often the XML is read where an event was missed: a connection that broke, a guest that was shut off.
 constexpr std::chrono::milliseconds kLookAgain{500};
+constexpr std::chrono::milliseconds kSettle{1'000};
 
 /// What the event thread tells the waiting one. Both own it, since a callback may run while it is being deregistered.
 struct Signal {
@@ -66,6 +68,13 @@ class RemovalWatch {
     signal_->changed.wait_until(lock, deadline, [&] { return signal_->removed || signal_->refused; });
   }
 
+  /// libvirt takes the disk out of its XML a moment before it closes QEMU's nodes, and says "removed" after that. For a
+  /// guest that ended, and with it all, there is no event: then this waits in vain, not for long.
+  void settle() {
+    std::unique_lock lock(signal_->mutex);
+    signal_->changed.wait_for(lock, kSettle, [&] { return signal_->removed; });
+  }
+
   /// Whether the guest refused since this was last asked.
   bool take_refusal() {
     const std::lock_guard lock(signal_->mutex);
@@ -104,21 +113,40 @@ bool is_final(int code) {
   }
 }
 
-/// The disk in the live XML; nothing too if the guest is not running any more.
-std::optional<DiskIdentity> live_disk(const LibvirtApi& api, virDomainPtr domain, const std::string& target) {
-  if (api.virDomainIsActive(domain) != 1) return std::nullopt;
+/// Whether the guest is certainly not running any more; not so if libvirt can't tell.
+bool has_ended(const LibvirtApi& api, virDomainPtr domain) {
+  const int active = api.virDomainIsActive(domain);
+  return active == 0 || (active < 0 && last_libvirt_code(api) == VIR_ERR_NO_DOMAIN);
+}
+
+/// The disk in the live XML; nothing too if the guest is not running any more. What can't be known is an error.
+Result<std::optional<DiskIdentity>> live_disk(const LibvirtApi& api, virDomainPtr domain, const std::string& target) {
+  if (has_ended(api, domain)) return std::optional<DiskIdentity>{};
   const Result<std::string> xml = xml_of(api, domain, 0);
-  // An error here is a guest that ended just now, or a broken connection, which the next request reports.
-  return xml ? find_disk(*xml, target) : std::nullopt;
+  if (xml) return find_disk(*xml, target);
+  if (has_ended(api, domain)) return std::optional<DiskIdentity>{};  // just now
+  return tl::unexpected(xml.error());
+}
+
+/// libvirt's words to a request that failed; nullopt if it was accepted. Signals wait until it is answered.
+struct Complaint {
+  int code;
+  Error error;
+};
+std::optional<Complaint> request_detach(const LibvirtApi& api, virDomainPtr domain, const std::string& disk_xml,
+                                        const std::string& what) {
+  const SignalBlock until_libvirt_is_done;
+  if (api.virDomainDetachDeviceFlags(domain, disk_xml.c_str(), VIR_DOMAIN_AFFECT_LIVE) == 0) return std::nullopt;
+  const int code = last_libvirt_code(api);
+  return Complaint{code, last_libvirt_error(api, what)};
 }
 
 }  // namespace
 
 Result<std::string> xml_of(const LibvirtApi& api, virDomainPtr domain, unsigned flags) {
+  const std::string what = fmt::format("read the XML of guest '{}'", api.virDomainGetName(domain));
   const std::unique_ptr<char, void (*)(void*)> xml(api.virDomainGetXMLDesc(domain, flags), std::free);
-  if (xml == nullptr)
-    return tl::unexpected(
-        last_libvirt_error(api, fmt::format("read the XML of guest '{}'", api.virDomainGetName(domain))));
+  if (xml == nullptr) return tl::unexpected(last_libvirt_error(api, what));
   return std::string(xml.get());
 }
 
@@ -127,26 +155,30 @@ Result<void> remove_live_disk(const LibvirtConnection::Open& libvirt, virDomainP
                               std::chrono::milliseconds again) {
   const LibvirtApi& api = *libvirt.api;
   const std::string name = api.virDomainGetName(domain);
-  const std::optional<DiskIdentity> disk = live_disk(api, domain, target);
-  if (!disk) return {};
+  const Result<std::optional<DiskIdentity>> disk = live_disk(api, domain, target);
+  if (!disk) return tl::unexpected(disk.error());
+  if (!*disk) return {};
 
-  RemovalWatch watch(libvirt, domain, disk->alias);
+  RemovalWatch watch(libvirt, domain, (*disk)->alias);
   const auto deadline = SteadyClock::now() + timeout;
   auto next_request = SteadyClock::now();
   std::string said = "it gave no answer";
   while (true) {
+    std::optional<Complaint> complaint;
     if (SteadyClock::now() >= next_request) {
       next_request = SteadyClock::now() + again;
-      if (api.virDomainDetachDeviceFlags(domain, disk_xml.c_str(), VIR_DOMAIN_AFFECT_LIVE) != 0) {
-        // Not final: a request that is still pending in QEMU, a job that is running. The XML has the last word.
-        const int code = last_libvirt_code(api);
-        const Error error = last_libvirt_error(api, fmt::format("detach disk '{}' from guest '{}'", target, name));
-        if (!live_disk(api, domain, target)) return {};
-        if (is_final(code)) return tl::unexpected(error);
-        said = error.message;
-      }
+      complaint = request_detach(api, domain, disk_xml, fmt::format("detach disk '{}' from guest '{}'", target, name));
     }
-    if (!live_disk(api, domain, target)) return {};
+    // Most complaints are not final: a request that is still pending in QEMU, a job that is running. The XML has the
+    // last word.
+    const Result<std::optional<DiskIdentity>> now = live_disk(api, domain, target);
+    if (!now) return tl::unexpected(complaint ? complaint->error : now.error());
+    if (!*now) {
+      watch.settle();
+      return {};
+    }
+    if (complaint && is_final(complaint->code)) return tl::unexpected(complaint->error);
+    if (complaint) said = complaint->error.message;
     if (SteadyClock::now() >= deadline) break;
     watch.wait(std::min({deadline, next_request, SteadyClock::now() + kLookAgain}));
     if (watch.take_refusal()) said = "the guest refused to release it";

@@ -10,20 +10,24 @@
 #include <cstdlib>
 
 #include "aiolos/core/json.h"
+#include "disk_attachment.h"
 #include "disk_removal.h"
 #include "domain_xml.h"
 #include "errno_text.h"
+#include "leftovers.h"
 #include "libvirt_connection.h"
 #include "libvirt_error.h"
 #include "one_processor.h"
+#include "signal_block.h"
 
 namespace aiolos {
 namespace {
 
 using std::chrono::milliseconds;
 
-// For taking back a disk whose attaching failed half way: the guest has just got it and can't be using it yet.
-constexpr milliseconds kRollBackTimeout{10'000};
+// Each request takes the next number for its nodes, so that a counter that is behind several of QEMU's nodes is past
+// them after as many: one interrupted attach leaves one number, two with a backing file.
+constexpr int kAttempts = 4;
 
 /// The names of all domains; running ones first. Empty if they can't be listed.
 std::vector<std::string> domain_names(const LibvirtConnection::Open& libvirt) {
@@ -124,27 +128,52 @@ class LibvirtHypervisor final : public Hypervisor {
     return std::optional<int>(pid);
   }
 
-  Result<void> attach_disk(const std::string& domain, const std::string& disk_xml) override {
+  tl::expected<void, AttachFailure> attach_disk(const std::string& domain, const std::string& disk_xml) override {
     const std::optional<DiskIdentity> wanted = disk_identity(disk_xml);
     if (!wanted)
-      return fail(ErrorKind::bug, "a document without <disk> and its <target dev=...> was to be attached",
-                  "report this: Aiolos made that document");
-    const Result<Found> found = find_running(domain);
-    if (!found) return tl::unexpected(found.error());
-    const Presence before = presence(*found, wanted->target);
-    if (before.live || before.persistent)
-      return fail(ErrorKind::bad_input,
-                  fmt::format("guest '{}' has a disk '{}' already{}", domain, wanted->target,
-                              before.live ? "" : " in its persistent definition"),
-                  "choose another target, or detach that disk first");
+      return nothing_begun({ErrorKind::bug,
+                            "a document without <disk> and its <target dev=...> was to be attached",
+                            "report this: Aiolos made that document",
+                            {}});
+    Result<Found> found = find_running(domain);
+    if (!found) return nothing_begun(found.error());
+    if (const auto free = check_target_free(*found, domain, *wanted); !free) return free;
 
-    const LibvirtApi& api = *found->libvirt.api;
-    unsigned flags = VIR_DOMAIN_AFFECT_LIVE;
-    if (found->persistent) flags |= VIR_DOMAIN_AFFECT_CONFIG;
-    if (api.virDomainAttachDeviceFlags(found->domain.get(), disk_xml.c_str(), flags) == 0) return {};
-    Error error = last_libvirt_error(api, fmt::format("attach disk '{}' to guest '{}'", wanted->target, domain));
-    roll_back(*found, disk_xml, *wanted, error);
-    return tl::unexpected(std::move(error));
+    for (int attempt = 1;; ++attempt) {
+      const auto asked = request_attach(found->libvirt, found->domain.get(), found->persistent, disk_xml, *wanted);
+      if (asked) return {};
+      AttachFailure failure{asked.error().error, false};
+      // Looked up again, for the connection may be what failed.
+      found = find(domain);
+      if (!found) {
+        failure.gone = found.error().kind == ErrorKind::bad_input;  // a transient guest that has ended
+        return tl::unexpected(std::move(failure));
+      }
+      const Aftermath after =
+          settle_failed_attach(found->libvirt, found->domain.get(), found->persistent, disk_xml, asked.error().code,
+                               connection_->options().detach_again, failure.error);
+      failure.gone = after.gone;
+      if (!after.gone || !after.again || attempt == kAttempts) return tl::unexpected(std::move(failure));
+    }
+  }
+
+  Result<void> release_leftovers(const std::string& domain, const std::string& disk_xml) override {
+    const std::optional<DiskIdentity> wanted = disk_identity(disk_xml);
+    const std::optional<DiskImage> image = disk_image(disk_xml);
+    if (!wanted || !image)
+      return fail(ErrorKind::bug,
+                  "leftovers of a document without <disk>, <source> and <target dev=...> were asked for",
+                  "report this: Aiolos made that document");
+    const Result<Found> found = find(domain);
+    if (!found) return tl::unexpected(found.error());
+    if (found->libvirt.api->virDomainIsActive(found->domain.get()) == 0) return {};
+    const Result<std::string> xml = xml_of(*found->libvirt.api, found->domain.get(), 0);
+    if (!xml) return tl::unexpected(xml.error());
+    if (const auto shown = find_disk(*xml, wanted->target); shown && shown->source == wanted->source)
+      return fail(ErrorKind::bad_input, fmt::format("guest '{}' has disk '{}' in its XML", domain, wanted->target),
+                  "detach it");
+    return remove_leftovers(found->libvirt, found->domain.get(), *image, connection_->options().release_timeout,
+                            connection_->options().detach_again);
   }
 
   Result<void> detach_disk(const std::string& domain, const std::string& disk_xml, const std::string& target,
@@ -156,7 +185,7 @@ class LibvirtHypervisor final : public Hypervisor {
                                                       connection_->options().detach_again);
         !removed)
       return removed;
-    return remove_persistent_disk(*found, disk_xml, target);
+    return remove_persistent_disk(found->libvirt, found->domain.get(), disk_xml, target);
   }
 
   Result<void> resize_disk(const std::string& domain, const std::string& target, std::uint64_t bytes) override {
@@ -166,9 +195,12 @@ class LibvirtHypervisor final : public Hypervisor {
     const Result<Found> found = find_running(domain);
     if (!found) return tl::unexpected(found.error());
     const LibvirtApi& api = *found->libvirt.api;
-    if (!presence(*found, target).live)
+    const Result<Presence> now = presence(found->libvirt, found->domain.get(), /*persistent=*/false, target);
+    if (!now) return tl::unexpected(now.error());
+    if (!now->live)
       return fail(ErrorKind::bad_input, fmt::format("guest '{}' has no disk '{}'", domain, target),
                   "see its disks: virsh domblklist " + domain);
+    const SignalBlock until_libvirt_is_done;
     if (api.virDomainBlockResize(found->domain.get(), target.c_str(), bytes, VIR_DOMAIN_BLOCK_RESIZE_BYTES) != 0)
       return tl::unexpected(
           last_libvirt_error(api, fmt::format("resize disk '{}' of guest '{}' to {} bytes", target, domain, bytes)));
@@ -187,11 +219,6 @@ class LibvirtHypervisor final : public Hypervisor {
   struct Found {
     LibvirtConnection::Open libvirt;
     DomainHandle domain;
-    bool persistent = false;
-  };
-
-  struct Presence {
-    bool live = false;
     bool persistent = false;
   };
 
@@ -221,40 +248,22 @@ class LibvirtHypervisor final : public Hypervisor {
     return found;
   }
 
-  /// Where the guest has a disk at `target` now.
-  static Presence presence(const Found& found, const std::string& target) {
-    const auto has = [&](unsigned flags) {
-      const Result<std::string> xml = xml_of(*found.libvirt.api, found.domain.get(), flags);
-      return xml && find_disk(*xml, target).has_value();
-    };
-    return {has(0), found.persistent && has(VIR_DOMAIN_XML_INACTIVE)};
+  static tl::unexpected<AttachFailure> nothing_begun(Error error) {
+    return tl::unexpected(AttachFailure{std::move(error), true});
   }
 
-  static Result<void> remove_persistent_disk(const Found& found, const std::string& disk_xml,
-                                             const std::string& target) {
-    const LibvirtApi& api = *found.libvirt.api;
-    if (!found.persistent || !presence(found, target).persistent) return {};
-    if (api.virDomainDetachDeviceFlags(found.domain.get(), disk_xml.c_str(), VIR_DOMAIN_AFFECT_CONFIG) == 0) return {};
-    return tl::unexpected(
-        last_libvirt_error(api, fmt::format("take disk '{}' out of the persistent definition of guest '{}'", target,
-                                            api.virDomainGetName(found.domain.get()))));
-  }
-
-  /// Takes a disk that an attachment left behind away again. Only if it is the very one that was asked for: another
-  /// caller may have put its own at the same target in the meantime.
-  void roll_back(const Found& found, const std::string& disk_xml, const DiskIdentity& wanted, Error& error) {
-    const auto is_ours = [&](unsigned flags) {
-      const Result<std::string> xml = xml_of(*found.libvirt.api, found.domain.get(), flags);
-      const std::optional<DiskIdentity> disk = xml ? find_disk(*xml, wanted.target) : std::nullopt;
-      return disk && disk->source == wanted.source && disk->serial == wanted.serial;
-    };
-    Result<void> undone;
-    if (is_ours(0))
-      undone = remove_live_disk(found.libvirt, found.domain.get(), disk_xml, wanted.target, kRollBackTimeout,
-                                connection_->options().detach_again);
-    if (undone && found.persistent && is_ours(VIR_DOMAIN_XML_INACTIVE))
-      undone = remove_persistent_disk(found, disk_xml, wanted.target);
-    if (!undone) error.message += "; and taking it back failed: " + undone.error().message;
+  static tl::expected<void, AttachFailure> check_target_free(const Found& found, const std::string& domain,
+                                                             const DiskIdentity& wanted) {
+    const Result<Presence> before = presence(found.libvirt, found.domain.get(), found.persistent, wanted.target);
+    if (!before) return nothing_begun(before.error());
+    if (!before->live && !before->persistent) return {};
+    // It may be the very disk that was to be attached.
+    return tl::unexpected(AttachFailure{{ErrorKind::bad_input,
+                                         fmt::format("guest '{}' has a disk '{}' already{}", domain, wanted.target,
+                                                     before->live ? "" : " in its persistent definition"),
+                                         "choose another target, or detach that disk first",
+                                         {}},
+                                        false});
   }
 
   static Result<std::string> native(const LibvirtConnection::Open& libvirt, const std::string& domain_xml) {

@@ -25,6 +25,7 @@ namespace aiolos {
   X(virConnectOpen)                     \
   X(virConnectClose)                    \
   X(virConnectIsAlive)                  \
+  X(virConnectSetKeepAlive)             \
   X(virConnectGetLibVersion)            \
   X(virConnectGetVersion)               \
   X(virConnectDomainXMLToNative)        \

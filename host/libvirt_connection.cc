@@ -20,6 +20,11 @@ std::string log_outputs(const std::optional<std::string>& root) {
   return root->find_first_of(" \t") == std::string::npos ? "3:file:" + *root + "/log/libvirt.log" : "4:stderr";
 }
 
+// A daemon that does not answer for 5 x (5 + 1) s is given up, and with it the calls that wait for it. libvirt's own
+// default (keepalive_interval, keepalive_count in libvirt.conf), which without this call counts only for tools.
+constexpr int kKeepAliveInterval = 5;
+constexpr unsigned kKeepAliveCount = 5;
+
 struct UsageRow {
   std::string_view name;
   int type;
@@ -97,7 +102,8 @@ Result<LibvirtConnection::Open> LibvirtConnection::open() {
 }
 
 Result<void> LibvirtConnection::connect(const LibvirtApi& api) {
-  const SignalBlock signals_stay_with_the_caller;
+  std::optional<SignalBlock> signals_stay_with_the_caller;
+  if (root_) signals_stay_with_the_caller.emplace();  // a daemon that does not answer can be given up with Ctrl-C
   const OneProcessor capabilities_stay_cached(root_.has_value());
   // The embedded QEMU driver finds secrets only in an embedded secret driver of the same folder that was opened before
   // it. Where that is not installed, everything but secrets works.
@@ -113,6 +119,8 @@ Result<void> LibvirtConnection::connect(const LibvirtApi& api) {
           "process";
     return tl::unexpected(std::move(error));
   }
+  // The embedded and the test driver have no daemon, and say so.
+  if (!root_) (void)api.virConnectSetKeepAlive(connection_, kKeepAliveInterval, kKeepAliveCount);
   return {};
 }
 

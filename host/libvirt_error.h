@@ -12,7 +12,7 @@ namespace aiolos {
 /// Pure. Source of the codes: libvirt/virterror.h.
 Error libvirt_error(int code, int domain, const std::string& text, const std::string& what);
 
-/// The calling thread's last libvirt error. Read it before any other libvirt call.
+/// The calling thread's last libvirt error. Read it before any other libvirt call: even virDomainGetName clears it.
 Error last_libvirt_error(const LibvirtApi& api, const std::string& what);
 
 /// The code of the calling thread's last error; VIR_ERR_OK if there is none.

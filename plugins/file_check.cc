@@ -152,7 +152,8 @@ Result<fs::path> check_plugin_file(const fs::path& file) {
   std::error_code error;
   const fs::path resolved = fs::canonical(file, error);
   if (error) {
-    const bool dangling = fs::is_symlink(fs::symlink_status(file));
+    std::error_code ignored;
+    const bool dangling = fs::is_symlink(fs::symlink_status(file, ignored));
     return unusable(
         file, fmt::format("{}: {}", dangling ? "is a link that leads nowhere" : "cannot be found", error.message()),
         dangling ? "remove the link, or make what it points to" : "look at the folder again");

@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "aiolos/core/json.h"
+#include "aiolos/core/json_document.h"
 #include "aiolos/core/result.h"
 #include "aiolos/plugins/registry.h"
 #include "result_draft.h"
@@ -19,10 +19,10 @@ struct aiolos_call {
   /// The plugin's name, or its file's while it has none yet; for the log.
   std::string_view plugin;
   /// The driver's section of the configuration and its key; nullptr if it has none.
-  const aiolos::Json* configuration = nullptr;
+  const aiolos::JsonNode* configuration = nullptr;
   std::string_view configuration_key = {};
   /// What the slot was given, for value_pointer to search.
-  std::array<const aiolos::Json*, 2> documents = {nullptr, nullptr};
+  std::array<const aiolos::JsonNode*, 2> documents = {nullptr, nullptr};
 
   /// What put_* and publish built.
   aiolos::ResultDraft result = aiolos::ResultDraft();
@@ -31,7 +31,7 @@ struct aiolos_call {
   // What services handed out, alive until the slot has returned. Addresses are stable, and empty lists allocate
   // nothing.
   std::forward_list<std::string> texts = {};
-  std::forward_list<aiolos::Json> values = {};
+  std::forward_list<aiolos::JsonDocument> values = {};
   std::forward_list<aiolos::CommandResult> commands = {};
   std::forward_list<aiolos::Error> errors = {};
 };
@@ -41,11 +41,9 @@ namespace aiolos {
 /// The table of services that every plugin gets: constant, the same for all.
 const aiolos_host& host_table();
 
-inline const aiolos_value* to_abi(const Json* value) { return reinterpret_cast<const aiolos_value*>(value); }
-inline const Json* from_abi(const aiolos_value* value) { return reinterpret_cast<const Json*>(value); }
-
-/// The JSON pointer of `value` within `document`, found by its address; nullopt if it is no part of it.
-std::optional<std::string> pointer_within(const Json& document, const Json* value);
+/// What plugins read: nodes of documents, whoever made them.
+inline const aiolos_value* to_abi(const JsonNode* value) { return reinterpret_cast<const aiolos_value*>(value); }
+inline const JsonNode* from_abi(const aiolos_value* value) { return reinterpret_cast<const JsonNode*>(value); }
 
 /// Whether `text` is UTF-8; everything that leaves as JSON must be.
 bool is_utf8(std::string_view text);

@@ -41,112 +41,117 @@ T guarded(aiolos_call* call, T failed, Body body) noexcept {
 
 // --- reading values: no allocation, nothing to guard ---
 
-bool fits_int64(const Json& value) {
-  return !value.is_number_unsigned() || value.get<std::uint64_t>() <= std::numeric_limits<std::int64_t>::max();
-}
+bool fits_int64(std::uint64_t number) { return number <= std::numeric_limits<std::int64_t>::max(); }
 
 aiolos_value_type value_type(const aiolos_value* abi) noexcept {
-  const Json* value = from_abi(abi);
+  const JsonNode* value = from_abi(abi);
   if (value == nullptr) return AIOLOS_NULL;
   switch (value->type()) {
-    case Json::value_t::boolean:
+    case JsonNode::Type::boolean:
       return AIOLOS_BOOLEAN;
-    case Json::value_t::number_integer:
+    case JsonNode::Type::negative:
       return AIOLOS_INTEGER;
-    case Json::value_t::number_unsigned:
-      return fits_int64(*value) ? AIOLOS_INTEGER : AIOLOS_REAL;
-    case Json::value_t::number_float:
+    case JsonNode::Type::natural:
+      return fits_int64(value->natural()) ? AIOLOS_INTEGER : AIOLOS_REAL;
+    case JsonNode::Type::real:
       return AIOLOS_REAL;
-    case Json::value_t::string:
+    case JsonNode::Type::string:
       return AIOLOS_STRING;
-    case Json::value_t::array:
+    case JsonNode::Type::array:
       return AIOLOS_ARRAY;
-    case Json::value_t::object:
+    case JsonNode::Type::object:
       return AIOLOS_OBJECT;
-    default:
-      return AIOLOS_NULL;
+    case JsonNode::Type::null:
+      break;
   }
+  return AIOLOS_NULL;
 }
 
 const aiolos_value* value_member(const aiolos_value* abi, const char* key, size_t size) noexcept {
-  const Json* object = from_abi(abi);
-  if (object == nullptr || !object->is_object()) return nullptr;
-  const auto& members = object->get_ref<const Json::object_t&>();
-  const auto member = members.find(std::string_view(key, size));
-  return member == members.end() || member->second.is_null() ? nullptr : to_abi(&member->second);
+  const JsonNode* object = from_abi(abi);
+  const JsonNode* member = object == nullptr ? nullptr : object->find(std::string_view(key, size));
+  return member == nullptr || member->is_null() ? nullptr : to_abi(member);
 }
 
 size_t value_size(const aiolos_value* abi) noexcept {
-  const Json* value = from_abi(abi);
-  return value != nullptr && value->is_structured() ? value->size() : 0;
+  const JsonNode* value = from_abi(abi);
+  return value == nullptr ? 0 : value->size();
 }
 
 /// Member `index` of an object; nullptr past the end or if it is none.
-const Json::object_t::value_type* member_at(const Json* object, size_t index) {
-  if (object == nullptr || !object->is_object() || index >= object->size()) return nullptr;
-  return &*std::next(object->get_ref<const Json::object_t&>().begin(), static_cast<std::ptrdiff_t>(index));
+const JsonMember* member_at(const aiolos_value* abi, size_t index) {
+  const JsonNode* object = from_abi(abi);
+  return object == nullptr ? nullptr : object->member(index);
 }
 
 const aiolos_value* value_element(const aiolos_value* abi, size_t index) noexcept {
-  const Json* value = from_abi(abi);
-  if (value == nullptr) return nullptr;
-  if (value->is_array()) return index < value->size() ? to_abi(&(*value)[index]) : nullptr;
-  const auto* member = member_at(value, index);
-  return member == nullptr ? nullptr : to_abi(&member->second);
+  if (const JsonMember* member = member_at(abi, index)) return to_abi(&member->value);
+  const JsonNode* value = from_abi(abi);
+  return value == nullptr ? nullptr : to_abi(value->element(index));
 }
 
 aiolos_str value_key(const aiolos_value* abi, size_t index) noexcept {
-  const auto* member = member_at(from_abi(abi), index);
-  return member == nullptr ? aiolos_str{nullptr, 0} : view(member->first);
+  const JsonMember* member = member_at(abi, index);
+  return member == nullptr ? aiolos_str{nullptr, 0} : view(member->key);
 }
 
 int value_string(const aiolos_value* abi, aiolos_str* out) noexcept {
-  const Json* value = from_abi(abi);
+  const JsonNode* value = from_abi(abi);
   if (value == nullptr || !value->is_string()) return 0;
-  *out = view(value->get_ref<const Json::string_t&>());
+  *out = view(value->string());
   return 1;
 }
 
 int value_integer(const aiolos_value* abi, int64_t* out) noexcept {
-  const Json* value = from_abi(abi);
-  if (value == nullptr || !value->is_number_integer() || !fits_int64(*value)) return 0;
-  *out = value->get<std::int64_t>();
+  if (value_type(abi) != AIOLOS_INTEGER) return 0;
+  *out = from_abi(abi)->negative();  // a natural number that fits has the same bits
   return 1;
 }
 
 int value_boolean(const aiolos_value* abi, int* out) noexcept {
-  const Json* value = from_abi(abi);
+  const JsonNode* value = from_abi(abi);
   if (value == nullptr || !value->is_boolean()) return 0;
-  *out = value->get<bool>() ? 1 : 0;
+  *out = value->boolean() ? 1 : 0;
   return 1;
 }
 
 int value_real(const aiolos_value* abi, double* out) noexcept {
-  const Json* value = from_abi(abi);
-  if (value == nullptr || !value->is_number()) return 0;
-  *out = value->get<double>();
-  return 1;
+  const JsonNode* value = from_abi(abi);
+  if (value == nullptr) return 0;
+  switch (value->type()) {
+    case JsonNode::Type::negative:
+      *out = static_cast<double>(value->negative());
+      return 1;
+    case JsonNode::Type::natural:
+      *out = static_cast<double>(value->natural());
+      return 1;
+    case JsonNode::Type::real:
+      *out = value->real();
+      return 1;
+    default:
+      return 0;
+  }
 }
 
 aiolos_str value_text(aiolos_call* call, const aiolos_value* abi) noexcept {
   return guarded(call, aiolos_str{nullptr, 0}, [&] {
-    const Json* value = from_abi(abi);
-    return view(call->texts.emplace_front(value == nullptr ? "null" : value->dump()));
+    const JsonNode* value = from_abi(abi);
+    return view(call->texts.emplace_front(value == nullptr ? "null" : to_json(*value).dump()));
   });
 }
 
 aiolos_str value_pointer(aiolos_call* call, const aiolos_value* abi) noexcept {
   return guarded(call, aiolos_str{"", 0}, [&] {
-    const Json* value = from_abi(abi);
+    const JsonNode* value = from_abi(abi);
     const auto keep = [&](std::string text) { return view(call->texts.emplace_front(std::move(text))); };
-    for (const Json* document : call->documents)
+    for (const JsonNode* document : call->documents)
       if (document != nullptr)
         if (auto found = pointer_within(*document, value)) return keep(std::move(*found));
     if (call->configuration != nullptr)
       if (auto found = pointer_within(*call->configuration, value))
         return keep(fmt::format("/{}{}", call->configuration_key, *found));
-    for (const Json& document : call->values)
-      if (auto found = pointer_within(document, value)) return keep(std::move(*found));
+    for (const JsonDocument& document : call->values)
+      if (auto found = pointer_within(document.root(), value)) return keep(std::move(*found));
     return aiolos_str{"", 0};
   });
 }
@@ -325,7 +330,7 @@ const aiolos_value* probe(aiolos_call* call, const char* path, const char* forma
       return nullptr;
     }
     auto facts = call->services->block_devices->probe(path, format);
-    if (facts) return to_abi(&call->values.emplace_front(to_json(*facts)));
+    if (facts) return to_abi(&call->values.emplace_front(to_json(*facts)).root());
     fail_call(call, std::move(facts).error());
     return nullptr;
   });
@@ -342,11 +347,11 @@ const aiolos_value* mounts(aiolos_call* call) noexcept {
       fail_call(call, list.error());
       return nullptr;
     }
-    Json& table = call->values.emplace_front(Json::array());
+    Json table = Json::array();
     for (const Mount& mount : *list)
       table.push_back(
           {{"source", mount.source}, {"target", mount.target}, {"fstype", mount.fstype}, {"options", mount.options}});
-    return to_abi(&table);
+    return to_abi(&call->values.emplace_front(std::move(table)).root());
   });
 }
 

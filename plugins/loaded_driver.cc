@@ -6,6 +6,7 @@
 
 #include <exception>
 
+#include "attachment_nodes.h"
 #include "file_check.h"
 #include "host_call.h"
 
@@ -161,12 +162,12 @@ Result<std::unique_ptr<LoadedDriver>> LoadedDriver::load(
 Result<void> LoadedDriver::configure() {
   if (identity_.configuration_key.empty()) return {};
   if (!services_.section) {
-    configuration_ = identity_.configuration_defaults;
+    configuration_ = JsonDocument(Json(identity_.configuration_defaults));
     return {};
   }
   auto section = services_.section(identity_.configuration_key, identity_.configuration_defaults);
   if (!section) return tl::unexpected(section.error());
-  configuration_ = *std::move(section);
+  configuration_ = JsonDocument(*std::move(section));
   return {};
 }
 
@@ -181,10 +182,10 @@ Result<void> LoadedDriver::init() {
   return done;
 }
 
-aiolos_call LoadedDriver::make_call(Wanted wanted, const Json* first, const Json* second) const {
+aiolos_call LoadedDriver::make_call(Wanted wanted, const JsonNode* first, const JsonNode* second) const {
   return aiolos_call{.services = &services_,
                      .plugin = identity_.name,
-                     .configuration = configuration_.is_null() ? nullptr : &configuration_,
+                     .configuration = configuration_.root().is_null() ? nullptr : &configuration_.root(),
                      .configuration_key = identity_.configuration_key,
                      .documents = {first, second},
                      .result = ResultDraft(wanted)};
@@ -220,7 +221,7 @@ auto LoadedDriver::published(const char* slot_name, aiolos_call& call, Read read
   return result;
 }
 
-Result<Attachment> LoadedDriver::describe(const Json& connection_info) {
+Result<Attachment> LoadedDriver::describe(const JsonNode& connection_info) {
   aiolos_call call = make_call(Wanted::attachment, &connection_info);
   if (auto done = run("describe", call, [&] { return table_.describe(state_, &call, to_abi(&connection_info)); });
       !done)
@@ -231,9 +232,9 @@ Result<Attachment> LoadedDriver::describe(const Json& connection_info) {
 Result<std::optional<std::string>> LoadedDriver::target(const Json& connection_info) {
   if (thread_model() == AIOLOS_PARALLEL) return std::nullopt;
   if (thread_model() == AIOLOS_SERIALIZE_ALL) return identity_.name;
-  aiolos_call call = make_call(Wanted::json, &connection_info);
-  if (const auto done = run("target", call, [&] { return table_.target(state_, &call, to_abi(&connection_info)); });
-      !done)
+  const JsonDocument info(connection_info);
+  aiolos_call call = make_call(Wanted::json, &info.root());
+  if (const auto done = run("target", call, [&] { return table_.target(state_, &call, to_abi(&info.root())); }); !done)
     return tl::unexpected(done.error());
   // Headed by the driver's name: another driver's target of that name is another thing.
   return published("target", call, read_target).map([&](const std::string& target) {
@@ -243,8 +244,9 @@ Result<std::optional<std::string>> LoadedDriver::target(const Json& connection_i
 
 Result<Attachment> LoadedDriver::connect(const Json& connection_info) {
   if (table_.connect == nullptr) return describe(connection_info);
-  aiolos_call call = make_call(Wanted::attachment, &connection_info);
-  if (const auto done = run("connect", call, [&] { return table_.connect(state_, &call, to_abi(&connection_info)); });
+  const JsonDocument info(connection_info);
+  aiolos_call call = make_call(Wanted::attachment, &info.root());
+  if (const auto done = run("connect", call, [&] { return table_.connect(state_, &call, to_abi(&info.root())); });
       !done)
     return tl::unexpected(done.error());
   return published("connect", call, read_attachment);
@@ -252,10 +254,12 @@ Result<Attachment> LoadedDriver::connect(const Json& connection_info) {
 
 Result<void> LoadedDriver::disconnect(const Json& connection_info, const Attachment* attachment, bool force) {
   if (table_.disconnect == nullptr) return {};
-  const Json known = attachment == nullptr ? Json() : to_json(*attachment);
-  aiolos_call call = make_call(Wanted::json, &connection_info, &known);
+  const JsonDocument info(connection_info);
+  const JsonDocument known(attachment == nullptr ? Json() : to_json(*attachment));
+  aiolos_call call = make_call(Wanted::json, &info.root(), &known.root());
   return run("disconnect", call, [&] {
-    return table_.disconnect(state_, &call, to_abi(&connection_info), attachment == nullptr ? nullptr : to_abi(&known),
+    return table_.disconnect(state_, &call, to_abi(&info.root()),
+                             attachment == nullptr ? nullptr : to_abi(&known.root()),
                              force ? std::uint32_t{AIOLOS_FORCE} : 0u);
   });
 }
@@ -265,11 +269,12 @@ Result<std::uint64_t> LoadedDriver::extend(const Json& connection_info, const At
   if (table_.extend == nullptr)
     return fail(ErrorKind::refused, fmt::format("the driver '{}' cannot extend a volume", identity_.name),
                 "detach the volume, extend it at the storage, and attach it again");
-  const Json known = to_json(attachment);
-  aiolos_call call = make_call(Wanted::json, &connection_info, &known);
+  const JsonDocument info(connection_info);
+  const AttachmentNodes known(attachment);
+  aiolos_call call = make_call(Wanted::json, &info.root(), &known.root());
   if (const auto done =
           run("extend", call,
-              [&] { return table_.extend(state_, &call, to_abi(&connection_info), to_abi(&known), bytes); });
+              [&] { return table_.extend(state_, &call, to_abi(&info.root()), to_abi(&known.root()), bytes); });
       !done)
     return tl::unexpected(done.error());
   return published("extend", call, read_size);
@@ -283,22 +288,25 @@ Result<StorageFacts> LoadedDriver::facts(const Json& connection_info, const Atta
                   "use a command that may touch this host, such as attach or explain");
     return services_.block_devices->probe(attachment.source.path, attachment.format);
   }
-  const Json known = to_json(attachment);
-  aiolos_call call = make_call(Wanted::json, &connection_info, &known);
+  const JsonDocument info(connection_info);
+  const AttachmentNodes known(attachment);
+  aiolos_call call = make_call(Wanted::json, &info.root(), &known.root());
   if (const auto done =
-          run("facts", call, [&] { return table_.facts(state_, &call, to_abi(&connection_info), to_abi(&known)); });
+          run("facts", call, [&] { return table_.facts(state_, &call, to_abi(&info.root()), to_abi(&known.root())); });
       !done)
     return tl::unexpected(done.error());
   return published("facts", call, read_facts);
 }
 
 Result<AioAdvice> LoadedDriver::aio_mode(const Attachment& attachment, const StorageFacts* facts) {
-  const Json known = to_json(attachment);
-  const Json probed = facts == nullptr ? Json() : to_json(*facts);
-  aiolos_call call = make_call(Wanted::advice, &known, &probed);
-  if (const auto done = run(
-          "aio_mode", call,
-          [&] { return table_.aio_mode(state_, &call, to_abi(&known), facts == nullptr ? nullptr : to_abi(&probed)); });
+  const AttachmentNodes known(attachment);
+  const JsonDocument probed(facts == nullptr ? Json() : to_json(*facts));
+  aiolos_call call = make_call(Wanted::advice, &known.root(), &probed.root());
+  if (const auto done = run("aio_mode", call,
+                            [&] {
+                              return table_.aio_mode(state_, &call, to_abi(&known.root()),
+                                                     facts == nullptr ? nullptr : to_abi(&probed.root()));
+                            });
       !done)
     return tl::unexpected(done.error());
   return published("aio_mode", call, read_advice);

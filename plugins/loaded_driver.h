@@ -64,7 +64,8 @@ class LoadedDriver final : public Driver {
   std::optional<AioMode> nova_driver_io() const override { return identity_.nova_driver_io; }
   const std::string& configuration_key() const override { return identity_.configuration_key; }
 
-  Result<Attachment> describe(const Json& connection_info) override;
+  using Driver::describe;
+  Result<Attachment> describe(const JsonNode& connection_info) override;
   Result<std::optional<std::string>> target(const Json& connection_info) override;
   Result<Attachment> connect(const Json& connection_info) override;
   Result<void> disconnect(const Json& connection_info, const Attachment* attachment, bool force) override;
@@ -79,7 +80,8 @@ class LoadedDriver final : public Driver {
   Result<void> configure();
   Result<void> init();
   /// A call with this driver's name and configuration.
-  aiolos_call make_call(Wanted wanted, const Json* first = nullptr, const Json* second = nullptr) const;
+  /// @param first @param second what the slot is given.
+  aiolos_call make_call(Wanted wanted, const JsonNode* first = nullptr, const JsonNode* second = nullptr) const;
   /// Runs one slot and judges how it ended: its own error, a broken rule of the ABI, or success.
   template <typename Slot>
   Result<void> run(const char* slot_name, aiolos_call& call, Slot slot) const;
@@ -95,7 +97,7 @@ class LoadedDriver final : public Driver {
   aiolos_driver table_;
   DriverIdentity identity_;
   const PluginServices& services_;
-  Json configuration_;  // null if it has none
+  JsonDocument configuration_;  // null if it has none
   void* state_ = nullptr;
   bool initialised_ = false;
 };

@@ -43,6 +43,24 @@ class LoadedRegistry final : public Registry {
     while (!drivers_.empty()) drivers_.pop_back();  // fini and dlclose in the reverse order of loading
   }
 
+  /// Loads what one folder holds, unless that was done under another name. @param seen folders that were read.
+  Result<void> load_folder(const fs::path& folder, std::vector<fs::path>& seen) {
+    const auto resolved = check_plugin_folder(folder);
+    if (!resolved) return tl::unexpected(resolved.error());
+    if (std::find(seen.begin(), seen.end(), *resolved) != seen.end()) return {};
+    seen.push_back(*resolved);
+    const auto files = plugin_files(*resolved, folder);
+    if (!files) return tl::unexpected(files.error());
+    for (const fs::path& file : *files) load_file(file);
+    return {};
+  }
+
+  /// A folder whose drivers are not to be had; those of the others are.
+  void reject_folder(const fs::path& folder, Error error) {
+    if (!unread_folder_) unread_folder_ = error;
+    rejected_.push_back({folder, std::move(error)});
+  }
+
   void load_file(const fs::path& file) {
     auto driver = LoadedDriver::load(file, services_, [&](const DriverIdentity& identity) { return free(identity); });
     if (!driver) {
@@ -68,6 +86,10 @@ class LoadedRegistry final : public Registry {
       return fail(ErrorKind::configuration,
                   fmt::format("{}: its plugin was not loaded: {}", message, describe(plugin->error)),
                   plugin->error.next);
+    if (unread_folder_)
+      return fail(ErrorKind::configuration,
+                  fmt::format("{}, and a folder of plugins could not be used: {}", message, describe(*unread_folder_)),
+                  fmt::format("{}, if the driver is there; {}", unread_folder_->next, advice_for(type)));
     return fail(ErrorKind::bad_input, std::move(message), advice_for(type), "/driver_volume_type");
   }
 
@@ -108,6 +130,7 @@ class LoadedRegistry final : public Registry {
   const PluginServices services_;
   std::vector<std::unique_ptr<LoadedDriver>> drivers_;
   std::vector<RejectedPlugin> rejected_;
+  std::optional<Error> unread_folder_;  // the error of the first folder that could not be used
   std::map<std::string, Driver*, std::less<>> by_type_;
 };
 
@@ -116,15 +139,9 @@ class LoadedRegistry final : public Registry {
 Result<std::unique_ptr<Registry>> Registry::load(const std::vector<fs::path>& folders, PluginServices services) {
   auto registry = std::make_unique<LoadedRegistry>(std::move(services));
   std::vector<fs::path> seen;
-  for (const fs::path& folder : folders) {
-    const auto resolved = check_plugin_folder(folder);
-    if (!resolved) return tl::unexpected(resolved.error());
-    if (std::find(seen.begin(), seen.end(), *resolved) != seen.end()) continue;  // named twice, or by a link too
-    seen.push_back(*resolved);
-    const auto files = plugin_files(*resolved, folder);
-    if (!files) return tl::unexpected(files.error());
-    for (const fs::path& file : *files) registry->load_file(file);
-  }
+  for (const fs::path& folder : folders)
+    if (auto done = registry->load_folder(folder, seen); !done)
+      registry->reject_folder(folder, std::move(done).error());
   return registry;
 }
 

@@ -3,6 +3,9 @@
 //
 // Source of `local`: Nova 26, virt/libvirt/volume/volume.py, LibvirtVolumeDriver. Connecting makes nothing: it looks
 // whether the volume is what the connection_info says, and preallocates raw images where images.preallocate asks so.
+//
+// A file system that hangs (a dead NFS server) never answers a system call, and no limit can be set to one. So the
+// host's probe, which has a deadline, goes before every look of the driver's own.
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -82,6 +85,23 @@ Result<std::uint64_t> virtual_size(const StorageFacts& facts, const std::string&
   return sdk::fail(ErrorKind::storage, "the size of " + path + " cannot be told", "check the storage below it");
 }
 
+/// The host's facts of a volume, asked for before anything else touches it, and what lies at its path.
+struct Probed {
+  StorageFacts facts;
+  Node node;
+};
+
+Result<Probed> probe_and_look_at(sdk::Call& call, const Attachment& attachment, const std::string& where) {
+  const std::string& path = attachment.source.path;
+  Result<StorageFacts> facts = call.probe(path, attachment.format);
+  // No answer in time: a look of ours would never come back. After any other error the storage does answer, and the
+  // look says better what is wrong with the path.
+  if (!facts && facts.error().kind == ErrorKind::retry) return tl::unexpected(std::move(facts).error());
+  AIOLOS_TRY(const Node node, local::look_at(path, kind_of(attachment), where));
+  if (!facts) return tl::unexpected(std::move(facts).error());
+  return Probed{*std::move(facts), node};
+}
+
 Result<void> check_size(std::uint64_t bytes, std::uint64_t present, const std::string& path) {
   if (bytes == 0 || bytes % kSector != 0)
     return sdk::fail(ErrorKind::bad_input, "a size of " + std::to_string(bytes) + " bytes is no multiple of 512",
@@ -111,25 +131,21 @@ class LocalDriver : public sdk::VolumeDriver {
     return volume.type() == "file" ? describe_image(volume) : describe_device(volume);
   }
 
-  /// The path without symbolic links, so that one volume under two names is one target. Reads links, nothing else.
+  /// The path without ".", ".." and doubled slashes. It touches nothing, so that a file system that hangs holds up no
+  /// lock; for that, a volume that symbolic links give two names is two targets.
   Result<std::string> target(const sdk::Volume& volume) const override {
     AIOLOS_TRY(const Attachment attachment, describe(volume));
-    const std::filesystem::path path(attachment.source.path);
-    std::error_code error;
-    const std::filesystem::path real = std::filesystem::weakly_canonical(path, error);
-    return (error ? path.lexically_normal() : real).string();
+    return std::filesystem::path(attachment.source.path).lexically_normal().string();
   }
 
   Result<Attachment> connect(sdk::Call& call, const sdk::Volume& volume) override {
     AIOLOS_TRY(Attachment attachment, describe(volume));
-    const std::string& path = attachment.source.path;
     const bool writable = is_writable(volume);
-    AIOLOS_TRY(const Node node, local::look_at(path, kind_of(attachment), path_pointer(attachment)));
-    AIOLOS_CHECK(local::check_access(path, kind_of(attachment), writable, path_pointer(attachment)));
     // The probe opens the image in its format, and so refuses what is no qcow2. A raw image may begin with anything: it
     // is the guest's.
-    if (attachment.format == kQcow2) AIOLOS_CHECK(call.probe(path, "qcow2"));
-    if (writable) AIOLOS_CHECK(preallocate_if_asked(call, attachment, node));
+    AIOLOS_TRY(const Probed probed, probe_and_look_at(call, attachment, path_pointer(attachment)));
+    AIOLOS_CHECK(local::check_access(attachment.source.path, kind_of(attachment), writable, path_pointer(attachment)));
+    if (writable) AIOLOS_CHECK(preallocate_if_asked(call, attachment, probed));
     return attachment;
   }
 
@@ -149,12 +165,11 @@ class LocalDriver : public sdk::VolumeDriver {
  private:
   /// images.preallocate=space: raw images only. Preallocating below a qcow2 would not keep its own metadata from
   /// changing on the first write of each cluster, so it would buy nothing that the AIO decision could use.
-  static Result<void> preallocate_if_asked(sdk::Call& call, const Attachment& attachment, const Node& node) {
+  static Result<void> preallocate_if_asked(sdk::Call& call, const Attachment& attachment, const Probed& probed) {
     AIOLOS_TRY(const std::string_view wanted, call.configuration().at("preallocate").string_or("none"));
     if (wanted != "space" || attachment.source.kind != SourceKind::file || attachment.format != kRaw) return {};
-    AIOLOS_TRY(const StorageFacts facts, call.probe(attachment.source.path, attachment.format));
-    if (facts.allocation() == Allocation::full) return {};
-    return local::preallocate(call, attachment.source.path, node);
+    if (probed.facts.allocation() == Allocation::full) return {};
+    return local::preallocate(call, attachment.source.path, probed.node);
   }
 
   /// A device is grown by its owner (lvextend, the array); this only sees whether that has been done.
@@ -175,22 +190,26 @@ class LocalDriver : public sdk::VolumeDriver {
   /// unallocated, and `native` is not safe on holes. qemu-img cannot: the running guest holds the image's lock.
   static Result<std::uint64_t> extend_raw(sdk::Call& call, const Attachment& attachment, std::uint64_t bytes) {
     const std::string& path = attachment.source.path;
-    AIOLOS_TRY(const Node node, local::look_at(path, NodeKind::regular_file, {}));
-    AIOLOS_CHECK(check_size(bytes, node.size, path));
-    if (bytes == node.size) return bytes;
-    AIOLOS_TRY(const StorageFacts facts, call.probe(path, attachment.format));
-    AIOLOS_CHECK(local::grow(call, path, node, bytes, facts.allocation() == Allocation::full));
+    AIOLOS_TRY(const Probed probed, probe_and_look_at(call, attachment, {}));
+    AIOLOS_CHECK(check_size(bytes, probed.node.size, path));
+    if (bytes == probed.node.size) return bytes;
+    AIOLOS_CHECK(local::grow(call, path, probed.node, bytes, probed.facts.allocation() == Allocation::full));
     return bytes;
   }
 
   /// A qcow2's size is in its header, which only the QEMU that has it open may change: block_resize, which follows.
+  /// That allocates nothing, and the guest's disk goes on in the AIO mode it has: for a full image `native`, perhaps.
   static Result<std::uint64_t> extend_qcow2(sdk::Call& call, const Attachment& attachment, std::uint64_t bytes) {
     const std::string& path = attachment.source.path;
     AIOLOS_TRY(const StorageFacts facts, call.probe(path, attachment.format));
     AIOLOS_TRY(const std::uint64_t present, virtual_size(facts, path));
     AIOLOS_CHECK(check_size(bytes, present, path));
     if (bytes > present && facts.allocation() == Allocation::full)
-      call.warning(path + " is fully allocated, but QEMU will not allocate what it grows by: decide its AIO mode anew");
+      return sdk::fail(ErrorKind::refused,
+                       path +
+                           " is fully allocated, and what QEMU grows it by would not be: its disk may use the AIO mode "
+                           "native, which is not safe then",
+                       "detach it, grow it with qemu-img resize --preallocation=falloc, and attach it again");
     return bytes;
   }
 };

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 namespace aiolos::local {
 namespace {
@@ -32,19 +33,21 @@ std::optional<std::uint64_t> free_bytes(const std::string& path) {
 }
 
 /// Asked before and not learnt from ENOSPC: an fallocate that runs out of room may keep what it has got so far.
-Result<void> check_room(const std::string& path, std::uint64_t wanted) {
+/// @param next what to do where there is not enough.
+Result<void> check_room(const std::string& path, std::uint64_t wanted, std::string next) {
   const std::optional<std::uint64_t> available = free_bytes(path);
   if (!available || wanted <= *available) return {};
   return fail(ErrorKind::storage,
               path + ": allocating it takes " + std::to_string(wanted) + " bytes more, and its file system has " +
                   std::to_string(*available) + " left",
-              "make room, or let images.preallocate be none");
+              std::move(next));
 }
 
 }  // namespace
 
 Result<void> preallocate(sdk::Call& call, const std::string& path, const Node& image) {
-  AIOLOS_CHECK(check_room(path, image.size - std::min(image.size, image.allocated)));
+  AIOLOS_CHECK(check_room(path, image.size - std::min(image.size, image.allocated),
+                          "make room, or let images.preallocate be none"));
   AIOLOS_TRY(const CommandResult result, run(call, {"fallocate", "-n", "-l", std::to_string(image.size), path}));
   if (result.status != 0)
     call.warning("images.preallocate is space, but " + path + " could not be preallocated: " + complaint(result));
@@ -53,7 +56,8 @@ Result<void> preallocate(sdk::Call& call, const std::string& path, const Node& i
 
 Result<void> grow(sdk::Call& call, const std::string& path, const Node& image, std::uint64_t bytes, bool allocate) {
   const std::uint64_t more = bytes - image.size;
-  if (allocate) AIOLOS_CHECK(check_room(path, more));
+  if (allocate)
+    AIOLOS_CHECK(check_room(path, more, "make room there, then extend it again: a full image is kept full"));
   AIOLOS_TRY(const CommandResult result,
              allocate ? run(call, {"fallocate", "-o", std::to_string(image.size), "-l", std::to_string(more), path})
                       : run(call, {"truncate", "-s", std::to_string(bytes), path}));

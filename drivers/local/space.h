@@ -19,6 +19,7 @@ Result<void> preallocate(sdk::Call& call, const std::string& path, const Node& i
 /// Grows a raw image to `bytes`, more than it has now.
 /// @param allocate take the new part's space at once. Then a failure leaves the image at its present size: a guest
 ///   that uses `native` on a full image must not meet holes after it.
+/// @return ErrorKind::storage if the file system has not that much room, before anything is taken, or will not.
 Result<void> grow(sdk::Call& call, const std::string& path, const Node& image, std::uint64_t bytes, bool allocate);
 
 }  // namespace aiolos::local

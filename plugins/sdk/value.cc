@@ -46,7 +46,11 @@ aiolos_value_type Value::type() const { return call_->host().value_type(value_);
 
 Value Value::at(std::string_view key) const {
   Value member = *this;
-  if (missing_key_.data() != nullptr) return member;  // the first that was missing is the one to name
+  if (missing()) {
+    // Two keys are enough for every driver's data. Of more, those above are the ones to name: they are missing too.
+    if (missing_below_.data() == nullptr) member.missing_below_ = key;
+    return member;
+  }
   member.value_ = call_->host().value_member(value_, key.data(), key.size());
   if (member.value_ == nullptr) {
     member.missing_in_ = value_;
@@ -146,13 +150,18 @@ Json Value::json() const {
 }
 
 std::string Value::pointer() const {
-  const bool missing = missing_key_.data() != nullptr;
-  std::string path(view(call_->host().value_pointer(call_->raw(), missing ? missing_in_ : value_)));
-  if (missing) path.append("/").append(pointer_token(missing_key_));
+  std::string path(view(call_->host().value_pointer(call_->raw(), missing() ? missing_in_ : value_)));
+  if (missing()) path.append("/").append(pointer_token(missing_key_));
+  if (missing_below_.data() != nullptr) path.append("/").append(pointer_token(missing_below_));
   return path;
 }
 
 tl::unexpected<Error> Value::mismatch(std::string_view expected) const {
+  if (missing()) {
+    const Value holder(*call_, missing_in_, blame_);
+    if (holder && holder.type() != AIOLOS_OBJECT) return holder.mismatch("an object");
+    return error("this key is required and missing", "add " + pointer());
+  }
   std::string message = "expected ";
   message.append(expected).append(", found ").append(type_name(type()));
   return error(std::move(message), std::string(what_to_do(blame_)));

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <set>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -73,8 +74,35 @@ INSTANTIATE_TEST_SUITE_P(
                       Mistake{"plugins: {path: [a]}", "x.yaml:1:18", "'a' is not an absolute path"},
                       Mistake{"disk_cachemodes: {tape: none}", "x.yaml:1:19", "unknown kind of source 'tape'"},
                       Mistake{"disk_cachemodes: {file: fast}", "x.yaml:1:25", "unknown cache mode 'fast'"},
+                      Mistake{"state: {dir: ''}", "x.yaml:1:14", "'' is not an absolute path"},
+                      Mistake{"state: {dir: state}", "x.yaml:1:14", "'state' is not an absolute path"},
+                      Mistake{"state: {dir: ~}", "x.yaml:1:14", "found nothing"},
+                      Mistake{"aio: {}\nstate: {}\naio: {}\n", "x.yaml:3:1", "the key 'aio' is given twice"},
+                      Mistake{"nfs: {}\nnfs: {}\n", "x.yaml:2:1", "the key 'nfs' is given twice"},
+                      Mistake{"aio:\n  prefer: native\n  prefer: io_uring\n", "x.yaml:3:3", "'prefer' is given twice"},
+                      Mistake{"nfs:\n  deep: {a: 1, a: 1}\n", "x.yaml:2:16", "the key 'a' is given twice"},
+                      Mistake{"a: 1\nb: &x [*x]\n", "x.yaml:2:4", "nested more than 64 deep"},
+                      Mistake{"a: &x {k: *x}", "x.yaml:1:4", "nested more than 64 deep"},
+                      Mistake{"aio: &x {profile: *x}", "x.yaml:1:6", "nested more than 64 deep"},
                       Mistake{"- a\n", "x.yaml:1:1", "must be a mapping"},
                       Mistake{"aio: {profile: auto\n", "x.yaml:2:1", "not valid YAML"}));
+
+/// A list in a list in a list, `depth` of them.
+std::string nested(std::size_t depth) { return "a: " + std::string(depth, '[') + std::string(depth, ']'); }
+
+TEST(Config, TakesNoValuesWithoutEnd) {
+  EXPECT_TRUE(parse_config(nested(64), "x.yaml").has_value());
+  EXPECT_THAT(parse_config(nested(66), "x.yaml").error().message, HasSubstr("nested more than 64 deep"));
+  EXPECT_EQ(parse_config(nested(100'000), "x.yaml").error().kind, ErrorKind::configuration);
+  // Ten lists of ten aliases each, one in the other: ten thousand million values.
+  std::string laughs = "l0: &l0 x\n";
+  for (int i = 1; i <= 10; ++i) {
+    laughs += fmt::format("l{}: &l{} [", i, i);
+    for (int n = 0; n < 10; ++n) laughs += fmt::format("*l{}, ", i - 1);
+    laughs += "]\n";
+  }
+  EXPECT_THAT(parse_config(laughs, "x.yaml").error().message, HasSubstr("more than 100000 values"));
+}
 
 TEST(CompleteSection, FillsInDefaultsAndKeepsTypes) {
   const auto config = parse_config("nfs: {mount_options: vers=4.2}\nempty:\n", "x.yaml");
@@ -92,6 +120,9 @@ TEST(CompleteSection, NamesMistakesWithTheirLine) {
   EXPECT_EQ(error("iscsi:\n  use_multipat: true\n").next, "did you mean 'use_multipath'?");
   EXPECT_EQ(error("iscsi: {scan_attempts: many}").message, "'iscsi.scan_attempts' must be an integer, not a string");
   EXPECT_EQ(error("iscsi: {use_multipath: 1}").next, "the default is false");
+  EXPECT_EQ(error("iscsi:\n  scan_attempts: -3\n").message, "'iscsi.scan_attempts' must not be negative: -3");
+  EXPECT_EQ(error("iscsi:\n  scan_attempts: -3\n").where, "x.yaml:2:3");
+  EXPECT_EQ(error("iscsi: {scan_attempts: }").message, "'iscsi.scan_attempts' must be an integer, not nothing");
   EXPECT_THAT(error("iscsi: [1]").message, HasSubstr("must be a mapping"));
 }
 
@@ -100,6 +131,19 @@ TEST(LoadConfig, NamesAFileThatIsNotThere) {
   ASSERT_FALSE(config);
   EXPECT_EQ(config.error().kind, ErrorKind::configuration);
   EXPECT_THAT(config.error().message, HasSubstr("/no/such/file.yaml"));
+}
+
+TEST(LoadConfig, NamesADirectory) {
+  const auto config = load_config("/tmp");
+  ASSERT_FALSE(config);
+  EXPECT_EQ(config.error().kind, ErrorKind::configuration);
+  EXPECT_EQ(config.error().message, "cannot read the configuration file /tmp: Is a directory");
+}
+
+TEST(CompleteSection, LetsNumbersBeNegativeWhereTheDefaultIs) {
+  const auto config = parse_config("a: {nice: -5, real: -0.5}", "x.yaml");
+  EXPECT_TRUE(complete_section(*config, "a", {{"nice", -1}, {"real", -1.0}}));
+  EXPECT_FALSE(complete_section(*config, "a", {{"nice", -1}, {"real", 0.5}}));
 }
 
 TEST(ExampleConfig, ParsesAndDocumentsEveryFrameworkSection) {

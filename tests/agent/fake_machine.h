@@ -20,11 +20,15 @@ struct World {
   bool running = true;
   bool gone = false;                            ///< The guest does not exist any more.
   std::optional<Error> attach_fails;
+  bool failed_attach_is_gone = true;
+  std::function<void()> after_attach = [] {};
+  std::optional<Error> leftovers_stay;
   std::optional<Error> detach_fails;
   std::optional<Error> resize_fails;
   std::optional<Error> probe_fails;
   std::optional<Error> hypervisor_fails;
   Allocation allocation = Allocation::full;
+  bool o_direct = true;
   HostFacts host;
   std::map<std::string, std::string> secrets;   ///< UUID by volume id.
 
@@ -96,7 +100,7 @@ class FakeMachine : public Machine,
     layer.path = path;
     layer.format = format;
     layer.allocation = world_.allocation;
-    layer.o_direct = true;
+    layer.o_direct = world_.o_direct;
     return StorageFacts{{layer}};
   }
   Result<std::vector<Mount>> list() override { return std::vector<Mount>{}; }
@@ -116,12 +120,18 @@ class FakeMachine : public Machine,
     return xml + "</devices></domain>";
   }
   Result<std::optional<int>> domain_pid(const std::string&) override { return std::nullopt; }
-  Result<void> attach_disk(const std::string&, const std::string& disk_xml) override {
+  tl::expected<void, AttachFailure> attach_disk(const std::string&, const std::string& disk_xml) override {
     const auto dev = disk_xml.find("dev='vd");
     const std::string target = disk_xml.substr(dev + 5, 3);
     world_.happened("attach " + target);
-    if (world_.attach_fails) return tl::unexpected(*world_.attach_fails);
+    if (world_.attach_fails) return tl::unexpected(AttachFailure{*world_.attach_fails, world_.failed_attach_is_gone});
     world_.disks[target] = disk_xml;
+    world_.after_attach();
+    return {};
+  }
+  Result<void> release_leftovers(const std::string&, const std::string&) override {
+    world_.happened("release leftovers");
+    if (world_.leftovers_stay) return tl::unexpected(*world_.leftovers_stay);
     return {};
   }
   Result<void> detach_disk(const std::string&, const std::string&, const std::string& target,

@@ -142,6 +142,105 @@ TEST_F(Flows, AttachingAgainGivesTheSameAnswer) {
   EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb"));
 }
 
+TEST_F(Flows, AttachingAgainTellsWhatTheDiskHasAndNotWhatItWouldGet) {
+  world_.allocation = Allocation::sparse;
+  const auto first = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->decision.mode, AioMode::threads);
+  world_.allocation = Allocation::full;
+  const auto second = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_TRUE(second) << describe(second.error());
+  EXPECT_EQ(second->decision.mode, AioMode::threads);
+  EXPECT_EQ(second->xml, first->xml);
+  EXPECT_THAT(second->notes.front(), HasSubstr("with today's facts the mode would be native"));
+}
+
+TEST_F(Flows, AttachingAgainWithAnotherDiskInfoIsRefused) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  Json scsi = disk();
+  scsi["bus"] = "scsi";
+  const auto second = agent_->attach("guest", volume(), scsi, false);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().kind, ErrorKind::refused);
+}
+
+TEST_F(Flows, VolumeStaysConnectedWhileTheGuestMayHaveTheDisk) {
+  world_.attach_fails = Error{ErrorKind::retry, "libvirt went away", "look", {}};
+  world_.failed_attach_is_gone = false;
+  const auto result = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_THAT(result.error().message, HasSubstr("the volume stays connected"));
+  EXPECT_THAT(result.error().next, HasSubstr("aiolos detach --domain guest --target vdb"));
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb"));
+  EXPECT_THAT(states(), ElementsAre("connected"));
+  world_.events.clear();
+  world_.leftovers_stay = Error{ErrorKind::retry, "QEMU holds the image", "try again", {}};
+  EXPECT_FALSE(agent_->detach("guest", "vdb", false));
+  EXPECT_THAT(world_.events, ElementsAre("release leftovers"));
+  world_.leftovers_stay.reset();
+  EXPECT_TRUE(agent_->detach("guest", "vdb", false));
+  EXPECT_THAT(world_.events, ElementsAre("release leftovers", "release leftovers", "disconnect"));
+}
+
+TEST_F(Flows, DiskThatCannotBeTakenBackKeepsItsVolume) {
+  world_.after_attach = [this] {
+    SQLite::Database(state_.path() + "/journal.sqlite", SQLite::OPEN_READWRITE)
+        .exec("CREATE TRIGGER full BEFORE UPDATE ON steps BEGIN SELECT RAISE(FAIL, 'disk full'); END");
+  };
+  world_.detach_fails = Error{ErrorKind::retry, "the guest keeps it", "try again", {}};
+  const auto result = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_THAT(result.error().message, HasSubstr("disk full"));
+  EXPECT_THAT(result.error().message, HasSubstr("the volume stays connected"));
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb", "detach vdb"));
+}
+
+TEST_F(Flows, InterruptedAttachIsBegunAgain) {
+  world_.attach_fails = Error{ErrorKind::retry, "killed", "", {}};
+  world_.failed_attach_is_gone = false;
+  EXPECT_FALSE(agent_->attach("guest", volume(), disk(), false));
+  world_.attach_fails.reset();
+  world_.events.clear();
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  EXPECT_THAT(world_.events, ElementsAre("release leftovers", "disconnect", "connect", "attach vdb"));
+  EXPECT_THAT(states(), ElementsAre("closed", "attached"));
+}
+
+TEST_F(Flows, AttachThatOnlyTheJournalDidNotHearOfIsAdopted) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  SQLite::Database(state_.path() + "/journal.sqlite", SQLite::OPEN_READWRITE)
+      .exec("UPDATE attachments SET state = 'connected'");
+  world_.events.clear();
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  EXPECT_THAT(world_.events, IsEmpty());
+  EXPECT_THAT(states(), ElementsAre("attached"));
+}
+
+TEST_F(Flows, AnotherHypervisorCannotSayThatAGuestIsGone) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  world_.events.clear();
+  world_.gone = true;
+  open("libvirt: {uri: \"qemu:///system\"}");
+  const auto result = agent_->detach("guest", "vdb", false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::refused);
+  EXPECT_THAT(result.error().next, HasSubstr("--uri 'qemu:///embed?root="));
+  EXPECT_THAT(world_.events, IsEmpty());
+}
+
+TEST_F(Flows, StorageWithoutODirectGetsAPageCache) {
+  world_.o_direct = false;
+  const auto result = agent_->explain(volume(), disk());
+  ASSERT_TRUE(result) << describe(result.error());
+  EXPECT_THAT(result->xml, HasSubstr("cache='writeback'"));
+  EXPECT_EQ(result->decision.mode, AioMode::threads);
+  open("disk_cachemodes: {file: none}");
+  const auto refused = agent_->explain(volume(), disk());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::refused);
+  EXPECT_THAT(refused.error().next, HasSubstr("disk_cachemodes: {file: writeback}"));
+}
+
 TEST_F(Flows, TakenTargetIsRefusedBeforeAnythingIsConnected) {
   world_.disks["vdb"] = "<disk type='file'><source file='/other'/><target dev='vdb' bus='virtio'/></disk>";
   const auto result = agent_->attach("guest", volume(), disk(), false);
@@ -174,7 +273,7 @@ TEST_F(Flows, DryRunChangesNothing) {
   ASSERT_TRUE(result) << describe(result.error());
   EXPECT_EQ(result->decision.mode, AioMode::native);
   EXPECT_THAT(world_.events, IsEmpty());
-  EXPECT_THAT(states(), IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(state_.path() + "/journal.sqlite"));
 }
 
 TEST_F(Flows, DomainThatDoesNotRunIsRefused) {
@@ -270,7 +369,7 @@ TEST_F(Flows, DiskThatVanishedByItselfIsStillDisconnected) {
   world_.events.clear();
   world_.disks.clear();
   ASSERT_TRUE(agent_->detach("guest", "vdb", false));
-  EXPECT_THAT(world_.events, ElementsAre("disconnect"));
+  EXPECT_THAT(world_.events, ElementsAre("release leftovers", "disconnect"));
 }
 
 TEST_F(Flows, VolumeOfAGuestThatIsGoneIsDisconnected) {

@@ -27,6 +27,7 @@ class JournalTest : public ::testing::Test {
   }
   static AttachmentRecord record(const std::string& target = "vdb") {
     AttachmentRecord made;
+    made.hypervisor = "qemu:///system";
     made.domain_uuid = "uuid-1";
     made.domain_name = "guest";
     made.target = target;
@@ -48,14 +49,17 @@ TEST_F(JournalTest, SurvivesReopening) {
     id = *journal->open_attachment(record());
     const auto step = journal->begin_step(id, Step::connect);
     ASSERT_TRUE(journal->finish_step(*step, AttachmentState::connected, {{"format", "raw"}}));
+    ASSERT_TRUE(journal->keep_disk_xml(id, "<disk/>"));
   }
-  const auto found = open()->find("uuid-1", "vdb");
+  const auto found = open()->find("qemu:///system", "uuid-1", "vdb");
   ASSERT_TRUE(found && *found);
   EXPECT_EQ((*found)->id, id);
   EXPECT_EQ((*found)->state, AttachmentState::connected);
   EXPECT_EQ((*found)->attachment, (Json{{"format", "raw"}}));
   EXPECT_EQ((*found)->connection_info, record().connection_info);
   EXPECT_EQ((*found)->domain_name, "guest");
+  EXPECT_EQ((*found)->hypervisor, "qemu:///system");
+  EXPECT_EQ((*found)->disk_xml, "<disk/>");
 }
 
 TEST_F(JournalTest, AFailedStepLeavesTheState) {
@@ -63,7 +67,7 @@ TEST_F(JournalTest, AFailedStepLeavesTheState) {
   const auto id = *journal->open_attachment(record());
   ASSERT_TRUE(journal->finish_step(*journal->begin_step(id, Step::connect), AttachmentState::connected));
   ASSERT_TRUE(journal->fail_step(*journal->begin_step(id, Step::attach), Error{ErrorKind::hypervisor, "no", "", {}}));
-  EXPECT_EQ((**journal->find("uuid-1", "vdb")).state, AttachmentState::connected);
+  EXPECT_EQ((**journal->find("qemu:///system", "uuid-1", "vdb")).state, AttachmentState::connected);
 }
 
 TEST_F(JournalTest, OneOpenVolumeATarget) {
@@ -76,14 +80,23 @@ TEST_F(JournalTest, OneOpenVolumeATarget) {
   EXPECT_EQ(journal->open_attachments()->size(), 2u);
 }
 
+TEST_F(JournalTest, AHypervisorKnowsItsOwnDomainsOnly) {
+  const auto journal = open();
+  ASSERT_TRUE(journal->open_attachment(record()));
+  EXPECT_FALSE(*journal->find("qemu:///embed?root=/x", "uuid-1", "vdb"));
+  AttachmentRecord other = record();
+  other.hypervisor = "qemu:///embed?root=/x";
+  EXPECT_TRUE(journal->open_attachment(other));
+}
+
 TEST_F(JournalTest, ClosedRecordsAreFoundOnlyWhenAskedFor) {
   const auto journal = open();
   const auto id = *journal->open_attachment(record());
   ASSERT_TRUE(journal->close(id));
-  EXPECT_FALSE(*journal->find("uuid-1", "vdb"));
-  EXPECT_EQ((**journal->find("uuid-1", "vdb", true)).state, AttachmentState::closed);
+  EXPECT_FALSE(*journal->find("qemu:///system", "uuid-1", "vdb"));
+  EXPECT_EQ((**journal->find("qemu:///system", "uuid-1", "vdb", true)).state, AttachmentState::closed);
   const auto newer = *journal->open_attachment(record());
-  EXPECT_EQ((**journal->find("uuid-1", "vdb", true)).id, newer);
+  EXPECT_EQ((**journal->find("qemu:///system", "uuid-1", "vdb", true)).id, newer);
 }
 
 TEST_F(JournalTest, OnlyItsOwnerCanReadIt) {
@@ -147,6 +160,7 @@ TEST(Redact, HidesSecretsOnly) {
                        {"auth_password", "a"},
                        {"discovery_auth_password", "b"},
                        {"keyring", "c"},
+                       {"Auth_Passwd", "f"},
                        {"secret_uuid", "d"},
                        {"secret_type", "ceph"},
                        {"list", Json::array({Json{{"access_token", "e"}}})},
@@ -156,7 +170,7 @@ TEST(Redact, HidesSecretsOnly) {
   EXPECT_EQ(redacted["data"]["secret_uuid"], "d");
   EXPECT_EQ(redacted["data"]["secret_type"], "ceph");
   EXPECT_EQ(redacted["data"]["password"], nullptr);
-  for (const char* key : {"auth_password", "discovery_auth_password", "keyring"}) EXPECT_EQ(redacted["data"][key], "***");
+  for (const char* key : {"auth_password", "discovery_auth_password", "keyring", "Auth_Passwd"}) EXPECT_EQ(redacted["data"][key], "***");
   EXPECT_EQ(redacted["data"]["list"][0]["access_token"], "***");
 }
 

@@ -56,6 +56,30 @@ TEST_F(Requests, MistakesAreAnswers) {
   EXPECT_EQ(run({{"command", "extend"}, {"domain", "guest"}, {"target", "vdb"}, {"size", -1}})["error"]["where"], "/size");
 }
 
+TEST_F(Requests, SizesThatNoDiskHas) {
+  for (const Json& size : {Json(-1), Json("-512"), Json("many"), Json(1.5), Json(18446744073709551104u)}) {
+    const Json answer = run({{"command", "extend"}, {"domain", "guest"}, {"target", "vdb"}, {"size", size}});
+    EXPECT_EQ(answer["error"]["kind"], "bad_input") << size;
+    EXPECT_EQ(answer["error"]["where"], "/size") << size;
+  }
+}
+
+TEST(CApi, GivesAnErrorWhoseTextIsNoUtf8) {
+  char* error = nullptr;
+  EXPECT_EQ(aiolos_open("/no/such/\xff.yaml", &error), nullptr);
+  ASSERT_NE(error, nullptr);
+  EXPECT_EQ(Json::parse(error)["error"]["kind"], "configuration");
+  aiolos_free(error);
+}
+
+TEST(CApi, GivesAnErrorForADirectory) {
+  char* error = nullptr;
+  EXPECT_EQ(aiolos_open("/tmp", &error), nullptr);
+  ASSERT_NE(error, nullptr);
+  EXPECT_EQ(Json::parse(error)["error"]["kind"], "configuration");
+  aiolos_free(error);
+}
+
 TEST(CApi, TakesNullAndNonsense) {
   aiolos_free(nullptr);
   aiolos_close(nullptr);

@@ -13,8 +13,9 @@ namespace {
 using ::testing::HasSubstr;
 
 TEST(DiskInfo, ReadsNovasForm) {
-  const auto info = parse_disk_info(
-      {{"bus", "scsi"}, {"dev", "sda"}, {"type", "lun"}, {"unit", 300}, {"boot_index", "1"}, {"format", nullptr}});
+  const JsonDocument document(Json{
+      {"bus", "scsi"}, {"dev", "sda"}, {"type", "lun"}, {"unit", 300}, {"boot_index", "1"}, {"format", nullptr}});
+  const auto info = parse_disk_info(document.root(), AioProfile::automatic);
   ASSERT_TRUE(info) << describe(info.error());
   EXPECT_EQ(info->bus, disk::Bus::scsi);
   EXPECT_EQ(info->type, disk::DeviceKind::lun);
@@ -24,7 +25,7 @@ TEST(DiskInfo, ReadsNovasForm) {
 
 TEST(DiskInfo, NamesWhatIsWrong) {
   const auto where = [](const char* text) {
-    const auto info = parse_disk_info(Json::parse(text));
+    const auto info = parse_disk_info(JsonDocument(Json::parse(text)).root(), AioProfile::automatic);
     return info ? std::string("accepted") : info.error().where;
   };
   EXPECT_EQ(where(R"({"dev": "vdb"})"), "/bus");
@@ -34,13 +35,22 @@ TEST(DiskInfo, NamesWhatIsWrong) {
   EXPECT_EQ(where(R"({"bus": "virtio", "dev": "vdb", "type": "tape"})"), "/type");
   EXPECT_EQ(where(R"({"bus": "virtio", "dev": "vdb", "unit": -1})"), "/unit");
   EXPECT_EQ(where(R"({"bus": "virtio", "dev": "vdb", "boot_index": 0})"), "/boot_index");
+  EXPECT_EQ(where(R"({"bus": "virtio", "dev": "vdb", "unit": 1})"), "/unit");
+  EXPECT_EQ(where(R"({"bus": "virtio", "dev": "vdb", "Unit": 1})"), "/Unit");
   EXPECT_EQ(where(R"([])"), "");
   EXPECT_EQ(where(R"({"bus": "virtio", "dev": "vdb"})"), "accepted");
 }
 
+TEST(DiskInfo, ProfileNovaPassesOverWhatMeansNothing) {
+  const auto read = [](const char* text) {
+    return parse_disk_info(JsonDocument(Json::parse(text)).root(), AioProfile::nova).has_value();
+  };
+  EXPECT_TRUE(read(R"({"bus": "virtio", "dev": "vdb", "unit": 1, "mapping": {}})"));
+}
+
 TEST(VolumeInfo, NamesWhatIsWrong) {
   const auto where = [](const char* text) {
-    const auto info = parse_volume_info(Json::parse(text), AioProfile::automatic);
+    const auto info = parse_volume_info(JsonDocument(Json::parse(text)).root(), AioProfile::automatic);
     return info ? std::string("accepted") : info.error().where;
   };
   EXPECT_EQ(where(R"({})"), "/driver_volume_type");
@@ -51,7 +61,23 @@ TEST(VolumeInfo, NamesWhatIsWrong) {
   EXPECT_EQ(where(R"({"driver_volume_type": "x", "data": {"qos_specs": {"read_iops_sec": "many"}}})"),
             "/data/qos_specs/read_iops_sec");
   EXPECT_EQ(where(R"({"driver_volume_type": "x", "data": {"logical_block_size": true}})"), "/data/logical_block_size");
+  EXPECT_EQ(where(R"({"driver_volume_type": "x", "multiattach": "no"})"), "/multiattach");
+  EXPECT_EQ(where(R"({"driver_volume_type": "x", "data": {"discard": "true"}})"), "/data/discard");
+  EXPECT_EQ(where(R"({"driver_volume_type": "x", "data": {"encrypted": 1}})"), "/data/encrypted");
+  EXPECT_EQ(where(R"({"driver_volume_type": "x", "data": {"qos_specs": []}})"), "/data/qos_specs");
   EXPECT_EQ(where(R"({"driver_volume_type": "x", "data": {"access_mode": ""}})"), "accepted");
+}
+
+TEST(VolumeInfo, ProfileNovaReadsFlagsAsPythonDoes) {
+  const auto read = [](const char* text) {
+    const JsonDocument document(Json::parse(text));
+    const auto info = parse_volume_info(document.root(), AioProfile::nova);
+    EXPECT_TRUE(info) << text;
+    return info ? std::tuple(info->multiattach, info->discard) : std::tuple(false, false);
+  };
+  EXPECT_EQ(read(R"({"driver_volume_type": "x", "multiattach": "no"})"), std::tuple(true, false));
+  EXPECT_EQ(read(R"({"driver_volume_type": "x", "multiattach": "", "data": {"discard": 1}})"), std::tuple(false, false));
+  EXPECT_EQ(read(R"({"driver_volume_type": "x", "data": {"discard": true, "qos_specs": "x"}})"), std::tuple(false, true));
 }
 
 TEST(VolumeInfo, QosReadsMoreThanNovaUnlessNovaIsAskedFor) {
@@ -59,12 +85,13 @@ TEST(VolumeInfo, QosReadsMoreThanNovaUnlessNovaIsAskedFor) {
                      {"data",
                       {{"qos_specs",
                         {{"read_iops_sec", "500"}, {"read_iops_sec_max_length", 10}, {"group_name", "g"}, {"minIOPS", "x"}}}}}};
-  const auto everything = parse_volume_info(info, AioProfile::automatic);
+  const JsonDocument document(info);
+  const auto everything = parse_volume_info(document.root(), AioProfile::automatic);
   ASSERT_TRUE(everything);
   EXPECT_EQ(everything->iotune->read_iops_sec, 500u);
   EXPECT_EQ(everything->iotune->read_iops_sec_max_length, 10u);
   EXPECT_EQ(everything->iotune->group_name, "g");
-  const auto nova = parse_volume_info(info, AioProfile::nova);
+  const auto nova = parse_volume_info(document.root(), AioProfile::nova);
   ASSERT_TRUE(nova);
   EXPECT_EQ(nova->iotune->read_iops_sec, 500u);
   EXPECT_EQ(nova->iotune->read_iops_sec_max_length, std::nullopt);
@@ -92,7 +119,7 @@ TEST(BuildDisk, PutsEverythingInItsPlace) {
   attachment.source.name = "pool/image";
   attachment.source.hosts = {{"mon1", "6789", "", ""}};
   attachment.source.auth = SourceAuth{"cinder", "ceph", "uuid-c"};
-  const auto disk = build_disk(volume, info, attachment, CacheMode::none, std::nullopt, std::string("uuid-l"),
+  const auto disk = build_disk(volume, info, std::move(attachment), CacheMode::none, std::nullopt, std::string("uuid-l"),
                                AioProfile::automatic);
   ASSERT_TRUE(disk) << describe(disk.error());
   EXPECT_EQ(disk::emit(*disk), R"(<disk type='network' device='disk'>
@@ -125,7 +152,7 @@ TEST(BuildDisk, RefusesWhatLibvirtDoesNotKnow) {
   attachment.source.kind = SourceKind::network;
   attachment.source.protocol = "carrier-pigeon";
   const auto build = [&] {
-    return build_disk({}, {}, attachment, CacheMode::none, std::nullopt, std::nullopt, AioProfile::automatic);
+    return build_disk({}, {}, Attachment(attachment), CacheMode::none, std::nullopt, std::nullopt, AioProfile::automatic);
   };
   EXPECT_THAT(build().error().message, HasSubstr("protocol 'carrier-pigeon'"));
   attachment.source.protocol = "rbd";

@@ -49,6 +49,15 @@ TEST(Document, ADiskTakesTheNameSpacesItUsesAlong) {
   EXPECT_EQ(emit((*found)[2].parsed.disk, {.width = 0}), "<disk type='file'/>");
 }
 
+TEST(Document, ADiskTakesTheDefaultNameSpaceAlong) {
+  const auto found = parse_document(
+      "<domain xmlns='urn:a'><devices><disk/><disk xmlns=''/></devices><disks xmlns=''><disk/></disks></domain>");
+  ASSERT_TRUE(found);
+  EXPECT_EQ(emit((*found)[0].parsed.disk, {.width = 0}), "<disk xmlns='urn:a'/>");
+  EXPECT_EQ(emit((*found)[1].parsed.disk, {.width = 0}), "<disk xmlns=''/>");
+  EXPECT_EQ(emit((*found)[2].parsed.disk, {.width = 0}), "<disk/>");
+}
+
 TEST(Document, OneBrokenDiskFailsItWithItsPlace) {
   const auto found = parse_document("<domain>\n<disk/>\n<disk type='file' type='block'/>\n</domain>");
   ASSERT_FALSE(found);

@@ -64,6 +64,27 @@ TEST(Parse, AcceptsAByteOrderMarkAndADeclaration) {
   EXPECT_EQ(disk_of("<!DOCTYPE disk [<!ELEMENT disk ANY>]><disk type='file'/><!-- end -->\n").type, SourceType::file);
 }
 
+TEST(Parse, ReadsBehindADocumentTypeOfAnyForm) {
+  EXPECT_EQ(disk_of("<!DOCTYPE disk SYSTEM 'a>b'><disk type='file'/>").type, SourceType::file);
+  EXPECT_EQ(disk_of("<!DOCTYPE disk [<!ENTITY a ']>'><!-- it's ]> --><?p ]>?>] ><disk type='file'/>").type,
+            SourceType::file);
+}
+
+TEST(Parse, RefusesReferencesItCannotRead) {
+  for (const std::string_view text : {"&amp;&lt;&gt;&quot;&apos;", "&#9;&#x20;&#00065;&#x1F600;", "<![CDATA[& &a;]]>"})
+    EXPECT_TRUE(parse("<disk><serial>" + std::string(text) + "</serial><!-- & --><?p &?></disk>")) << text;
+  for (const std::string_view text : {"a & b", "&", "&nbsp;", "&#0;", "&#1;", "&#xD800;", "&#x110000;",
+                                      "&#99999999999;", "&#;", "&#x;", "&#-1;", "&#65", "&amp"}) {
+    for (const std::string& xml : {"<disk><serial>" + std::string(text) + "</serial></disk>",
+                                   "<disk><unread>" + std::string(text) + "</unread></disk>"}) {
+      const auto parsed = parse(xml);
+      ASSERT_FALSE(parsed) << xml;
+      EXPECT_EQ(parsed.error().where, "1:" + std::to_string(xml.find('&') + 1)) << xml;
+    }
+  }
+  EXPECT_FALSE(parse("<!DOCTYPE disk [<!ENTITY a 'b&c;'>]><disk><serial>&a;</serial></disk>"));
+}
+
 TEST(Parse, SaysWhereXmlIsBroken) {
   const auto parsed = parse("<disk>\n  <source file='/a'>\n</disk>");
   ASSERT_FALSE(parsed);

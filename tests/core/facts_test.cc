@@ -63,6 +63,22 @@ TEST(StorageFacts, NameWhatIsWrongInTheirJson) {
   EXPECT_EQ(where(R"({"chain": [{"path": "/a", "probes": [1]}]})"), "/chain/0/probes/0");
 }
 
+TEST(IoThreadFacts, FollowFromTheVersions) {
+  HostFacts host;
+  EXPECT_EQ(iothread_facts(host).thread_pool, std::nullopt);
+  host.libvirt = version(9, 0);
+  host.qemu = version(7, 2);
+  EXPECT_EQ(iothread_facts(host).thread_pool, true);
+  EXPECT_EQ(iothread_facts(host).queue_mapping, false);
+  EXPECT_EQ(iothread_facts(host).poll_in_xml, false);
+  host.qemu = version(7, 0, 99);
+  EXPECT_EQ(iothread_facts(host).thread_pool, false);
+  host.libvirt = version(10, 0);
+  host.qemu = version(9, 0);
+  EXPECT_EQ(iothread_facts(host).queue_mapping, true);
+  EXPECT_EQ(iothread_facts(host).poll_in_xml, true);
+}
+
 TEST(HostFacts, AbsentIsNotPrinted) {
   HostFacts facts;
   EXPECT_EQ(to_json(facts), Json::object());

@@ -38,6 +38,15 @@ TEST(ParseJson, ErrorIsBadInputAndSaysWhat) {
   EXPECT_FALSE(parsed.error().next.empty());
 }
 
+TEST(ParseJson, NeverQuotesTheDocument) {
+  for (const char* text : {"{\"auth_password\": \"hunter2", "{\"auth_password\": \"hunter2\n\"}", "{\"p\": \"hunter2\xff\"}",
+                           "{\"p\": hunter2}", "[1 \"hunter2\"]"}) {
+    const auto parsed = parse_json(text, "conn.json");
+    ASSERT_FALSE(parsed) << text;
+    EXPECT_EQ(parsed.error().message.find("hunter2"), std::string::npos) << parsed.error().message;
+  }
+}
+
 TEST(ParseJson, RefusesAbsurdDepth) {
   const std::string deep(100'000, '[');
   const auto parsed = parse_json(deep + std::string(100'000, ']'), "deep");

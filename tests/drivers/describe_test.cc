@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where each driver says a volume is, from its connection_info alone. The mocks are strict: nothing may be touched.
+#include <map>
+
 #include "services.h"
 
 namespace aiolos::test {
@@ -162,13 +164,16 @@ TEST_F(DescribeTest, NamesEachMistypedKey) {
   }
 }
 
-TEST_F(DescribeTest, NamesDataIfItIsMissing) {
-  for (const char* type : {"iscsi", "fibre_channel", "local", "file", "nfs", "quobyte", "rbd"}) {
+TEST_F(DescribeTest, NamesTheKeyItNeedsWhereAllDataAreMissing) {
+  const std::map<std::string, std::string> needed{
+      {"iscsi", "device_path"}, {"fibre_channel", "device_path"}, {"local", "device_path"}, {"file", "path"},
+      {"nfs", "export"},        {"quobyte", "export"},            {"rbd", "name"}};
+  for (const auto& [type, key] : needed) {
     SCOPED_TRACE(type);
     const Json without = {{"driver_volume_type", type}};
     const auto described = driver_of(without).describe(without);
     ASSERT_FALSE(described.has_value());
-    EXPECT_TRUE(is_error(described.error(), ErrorKind::bad_input, "/data", ""));
+    EXPECT_TRUE(is_error(described.error(), ErrorKind::bad_input, "/data/" + key, ""));
   }
 }
 

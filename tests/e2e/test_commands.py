@@ -45,8 +45,8 @@ def test_disk_xml_batch_answers_line_by_line(aiolos_alone):
     good = {"driver_volume_type": "local", "serial": "abc", "data": {"device_path": "/dev/nonexistent"}}
     bad = {**good, "driver_volume_type": "no-such-driver"}
     lines = [json.dumps({"connection_info": info, "disk_info": disk}) for info in (good, bad, good)] + ["{"]
-    shown = aiolos_alone.run("disk-xml", "--config", str(aiolos_alone.config), "--batch", stdin="\n".join(lines) + "\n",
-                             expect=None).out
+    shown = aiolos_alone.run("disk-xml", "--config", str(aiolos_alone.config), "--batch",
+                             stdin="\n".join(lines) + "\n").out
     answers = [json.loads(line) for line in shown.splitlines()]
     assert [sorted(answer) for answer in answers] == [["xml"], ["error"], ["xml"], ["error"]]
 

@@ -9,13 +9,17 @@
 #include <sys/wait.h>
 
 #include <csignal>
+#include <iterator>
 #include <thread>
 
 #include "disk_removal.h"
 #include "domain_xml.h"
 #include "embed_root.h"
+#include "embedded_guest.h"
+#include "leftovers.h"
 #include "libvirt_connection.h"
 #include "libvirt_error.h"
+#include "qemu_monitor.h"
 #include "support.h"
 
 namespace aiolos {
@@ -172,37 +176,6 @@ TEST(NoDaemon, IsAConfigurationErrorWithLibvirtsWords) {
   EXPECT_THAT(facts.error().next, HasSubstr("libvirtd"));
 }
 
-/// Ends the guests of an embedded root and removes its folder when this process is gone, however it went: a crash must
-/// not leave QEMU running.
-class Undertaker {
- public:
-  explicit Undertaker(const std::string& folder) {
-    int ends[2];
-    if (::pipe2(ends, O_CLOEXEC) != 0) std::abort();
-    life_ = ends[1];
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::dup2(ends[0], STDIN_FILENO);
-      ::execl("/bin/sh", "sh", "-c",
-              "read nothing; for p in \"$0\"/r/run/qemu/transient.pid \"$0\"/r/run/qemu/persistent.pid; do"
-              " test -e \"$p\" && kill -9 $(cat \"$p\"); done 2>/dev/null; rm -rf \"$0\"",
-              folder.c_str(), nullptr);
-      ::_exit(1);
-    }
-    ::close(ends[0]);
-  }
-  Undertaker(const Undertaker&) = delete;
-  Undertaker& operator=(const Undertaker&) = delete;
-  ~Undertaker() {
-    ::close(life_);
-    ::waitpid(pid_, nullptr, 0);
-  }
-
- private:
-  int life_ = -1;
-  pid_t pid_ = -1;
-};
-
 // --- the embedded QEMU driver. One root in a process's life, so one for all tests here.
 
 class EmbeddedHypervisor : public testing::Test {
@@ -210,14 +183,11 @@ class EmbeddedHypervisor : public testing::Test {
   static void SetUpTestSuite() {
     dir_ = new TempDir("/tmp");
     undertaker_ = new Undertaker(dir_->path());
-    // QEMU as this user: as libvirt-qemu it would have no way to a private folder's images. No virtlogd runs here.
-    write_file(*dir_ / "r/etc/qemu.conf",
-               "user = \"+" + std::to_string(::getuid()) + "\"\ngroup = \"+" + std::to_string(::getgid()) +
-                   "\"\nstdio_handler = \"file\"\nsecurity_driver = \"none\"\nnamespaces = []\n"
-                   "cgroup_controllers = []\nremember_owner = 0\ndynamic_ownership = 0\n");
+    write_qemu_conf(*dir_ / "r");
     LibvirtOptions options;
     options.uri = "qemu:///embed?root=" + (*dir_ / "r");
     options.detach_again = milliseconds(500);
+    options.release_timeout = milliseconds(1500);
     connection_ = make_libvirt_connection(options);
     hypervisor_ = make_hypervisor(connection_);
     const Result<HostFacts> facts = hypervisor_->facts();
@@ -248,10 +218,7 @@ class EmbeddedHypervisor : public testing::Test {
   }
 
   static void start(const std::string& name, bool persistent) {
-    const std::string xml = "<domain type='qemu'><name>" + name +
-                            "</name><memory unit='MiB'>32</memory>"
-                            "<os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>"
-                            "<devices><controller type='scsi' index='0' model='virtio-scsi'/></devices></domain>";
+    const std::string xml = idle_guest(name);
     virDomainPtr domain =
         persistent ? ::virDomainDefineXML(libvirt_, xml.c_str()) : ::virDomainCreateXML(libvirt_, xml.c_str(), 0);
     ASSERT_NE(domain, nullptr) << ::virGetLastErrorMessage();
@@ -266,17 +233,58 @@ class EmbeddedHypervisor : public testing::Test {
   }
 
   /// A <disk> over a new file of 4 MiB.
-  std::string disk(const std::string& target, const std::string& bus, const std::string& extra = "") {
-    const std::string file = *dir_ / (target + ".img");
-    must_run({"truncate", "-s", "4M", file});
-    return "<disk type='file' device='disk'><driver name='qemu' type='raw'" + extra + "/><source file='" + file +
-           "'/><target dev='" + target + "' bus='" + bus + "'/><serial>serial-" + target + "</serial></disk>";
+  static std::string disk(const std::string& target, const std::string& bus, const std::string& extra = "") {
+    return disk_on(*dir_ / (target + ".img"), target, bus, extra);
   }
   static bool has_disk(const std::string& domain, const std::string& target, unsigned flags = 0) {
     virDomainPtr found = ::virDomainLookupByName(libvirt_, domain.c_str());
     const std::unique_ptr<char, void (*)(void*)> xml(::virDomainGetXMLDesc(found, flags), std::free);
     ::virDomainFree(found);
     return xml != nullptr && find_disk(xml.get(), target).has_value();
+  }
+
+  // QEMU itself, to make by hand what an attach that was cut off leaves.
+
+  /// A domain and QEMU's monitor of it.
+  struct Asked {
+    DomainHandle domain;
+    QemuMonitor monitor;
+    void must(const std::string& command, const Json& arguments) const {
+      const Result<Json> done = monitor.run(command, arguments);
+      EXPECT_TRUE(done) << command << ": " << describe(done.error());
+    }
+  };
+  static Asked ask(const std::string& name) {
+    const LibvirtApi& api = *connection_->open()->api;
+    DomainHandle domain(::virDomainLookupByName(libvirt_, name.c_str()), DomainRelease{&api});
+    Result<QemuMonitor> monitor = QemuMonitor::open(api, domain.get());
+    return {std::move(domain), std::move(*monitor)};
+  }
+  /// The nodes that an attach of `file` with this number would make.
+  static void add_nodes(const Asked& asked, const std::string& file, unsigned long number) {
+    const std::string prefix = "libvirt-" + std::to_string(number);
+    asked.must("blockdev-add", {{"driver", "file"}, {"filename", file}, {"node-name", prefix + "-storage"}});
+    asked.must("blockdev-add", {{"driver", "raw"}, {"file", prefix + "-storage"}, {"node-name", prefix + "-format"}});
+  }
+  static std::vector<std::string> names(const Asked& asked, const std::string& command, const Json& arguments,
+                                        const char* key) {
+    std::vector<std::string> names;
+    for (const Json& each : asked.monitor.run(command, arguments).value_or(Json::array()))
+      names.push_back(each.value(key, ""));
+    return names;
+  }
+  static std::vector<std::string> nodes(const Asked& asked) {
+    return names(asked, "query-named-block-nodes", Json::object(), "node-name");
+  }
+  static std::vector<std::string> objects(const Asked& asked) {
+    return names(asked, "qom-list", {{"path", "/objects"}}, "name");
+  }
+  /// The last number that libvirt saved. Failed attaches use more without saving it.
+  static unsigned long last_number(const std::string& name) {
+    std::ifstream file(*dir_ / ("r/run/qemu/" + name + ".xml"));
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const auto at = text.find("<nodename index='");
+    return at == std::string::npos ? 0 : std::stoul(text.substr(at + 17));
   }
 
   static inline TempDir* dir_ = nullptr;
@@ -315,8 +323,8 @@ TEST_F(EmbeddedHypervisor, StateXmlAndPid) {
 
 TEST_F(EmbeddedHypervisor, AttachesAndDetachesOnTheTransientGuest) {
   const std::string xml = disk("sda", "scsi");
-  const Result<void> attached = hypervisor_->attach_disk("transient", xml);
-  ASSERT_TRUE(attached) << describe(attached.error());
+  const auto attached = hypervisor_->attach_disk("transient", xml);
+  ASSERT_TRUE(attached) << describe(attached.error().error);
   EXPECT_TRUE(has_disk("transient", "sda"));
   // virtio-scsi gives a disk up without the guest's help.
   const auto start = std::chrono::steady_clock::now();
@@ -329,8 +337,8 @@ TEST_F(EmbeddedHypervisor, AttachesAndDetachesOnTheTransientGuest) {
 
 TEST_F(EmbeddedHypervisor, PersistentGuestHasItInBothPlacesAndLosesItInBoth) {
   const std::string xml = disk("sdb", "scsi");
-  const Result<void> attached = hypervisor_->attach_disk("persistent", xml);
-  ASSERT_TRUE(attached) << describe(attached.error());
+  const auto attached = hypervisor_->attach_disk("persistent", xml);
+  ASSERT_TRUE(attached) << describe(attached.error().error);
   EXPECT_TRUE(has_disk("persistent", "sdb") && has_disk("persistent", "sdb", VIR_DOMAIN_XML_INACTIVE));
   const Result<void> detached = hypervisor_->detach_disk("persistent", xml, "sdb", milliseconds(10'000));
   ASSERT_TRUE(detached) << describe(detached.error());
@@ -339,8 +347,8 @@ TEST_F(EmbeddedHypervisor, PersistentGuestHasItInBothPlacesAndLosesItInBoth) {
 
 TEST_F(EmbeddedHypervisor, GuestThatDoesNotReleaseIsRetryAndKeepsAll) {
   const std::string xml = disk("vdb", "virtio");
-  const Result<void> attached = hypervisor_->attach_disk("persistent", xml);
-  ASSERT_TRUE(attached) << describe(attached.error());
+  const auto attached = hypervisor_->attach_disk("persistent", xml);
+  ASSERT_TRUE(attached) << describe(attached.error().error);
   const auto start = std::chrono::steady_clock::now();
   const Result<void> detached = hypervisor_->detach_disk("persistent", xml, "vdb", milliseconds(1500));
   const auto took = std::chrono::steady_clock::now() - start;
@@ -354,28 +362,30 @@ TEST_F(EmbeddedHypervisor, GuestThatDoesNotReleaseIsRetryAndKeepsAll) {
 TEST_F(EmbeddedHypervisor, RefusalsLeaveNothingBehind) {
   std::string missing = disk("vdc", "virtio");
   std::filesystem::remove(*dir_ / "vdc.img");
-  const Result<void> no_file = hypervisor_->attach_disk("persistent", missing);
+  const auto no_file = hypervisor_->attach_disk("persistent", missing);
   ASSERT_FALSE(no_file);
-  EXPECT_EQ(no_file.error().kind, ErrorKind::hypervisor);
-  EXPECT_THAT(no_file.error().message, HasSubstr("cannot attach disk 'vdc' to guest 'persistent': "));
-  EXPECT_THAT(no_file.error().message, HasSubstr("vdc.img"));
-  EXPECT_FALSE(no_file.error().next.empty());
+  EXPECT_EQ(no_file.error().error.kind, ErrorKind::hypervisor);
+  EXPECT_THAT(no_file.error().error.message, HasSubstr("cannot attach disk 'vdc' to guest 'persistent': "));
+  EXPECT_THAT(no_file.error().error.message, HasSubstr("vdc.img"));
+  EXPECT_FALSE(no_file.error().error.next.empty());
+  EXPECT_TRUE(no_file.error().gone);
   EXPECT_FALSE(has_disk("persistent", "vdc") || has_disk("persistent", "vdc", VIR_DOMAIN_XML_INACTIVE));
 
-  const Result<void> native =
-      hypervisor_->attach_disk("transient", disk("vdd", "virtio", " io='native' cache='writeback'"));
+  const auto native = hypervisor_->attach_disk("transient", disk("vdd", "virtio", " io='native' cache='writeback'"));
   ASSERT_FALSE(native);
-  EXPECT_EQ(native.error().kind, ErrorKind::hypervisor);
+  EXPECT_EQ(native.error().error.kind, ErrorKind::hypervisor);
+  EXPECT_TRUE(native.error().gone);
   EXPECT_FALSE(has_disk("transient", "vdd"));
 }
 
 TEST_F(EmbeddedHypervisor, ATargetInUseIsRefusedAndLeftAlone) {
   const std::string xml = disk("sdc", "scsi");
   ASSERT_TRUE(hypervisor_->attach_disk("transient", xml));
-  const Result<void> again = hypervisor_->attach_disk("transient", xml);
+  const auto again = hypervisor_->attach_disk("transient", xml);
   ASSERT_FALSE(again);
-  EXPECT_EQ(again.error().kind, ErrorKind::bad_input);
-  EXPECT_EQ(again.error().message, "guest 'transient' has a disk 'sdc' already");
+  EXPECT_EQ(again.error().error.kind, ErrorKind::bad_input);
+  EXPECT_EQ(again.error().error.message, "guest 'transient' has a disk 'sdc' already");
+  EXPECT_FALSE(again.error().gone) << "it is the very disk";
   EXPECT_TRUE(has_disk("transient", "sdc"));
   EXPECT_TRUE(hypervisor_->detach_disk("transient", xml, "sdc", milliseconds(10'000)));
 }
@@ -457,15 +467,81 @@ TEST_F(EmbeddedHypervisor, ASecondRootInOneProcessIsExplained) {
   EXPECT_THAT(facts.error().next, HasSubstr("one process can use one embedded folder"));
 }
 
+// --- what an attach that was cut off leaves, made by hand; interrupted_attach_test.cc cuts real ones off
+
+TEST_F(EmbeddedHypervisor, LeftoversDoNotStopTheNextAttach) {
+  const Asked asked = ask("transient");
+  const std::string xml = disk("sdf", "scsi");
+  const std::string other = disk("sdg", "scsi");
+  ASSERT_TRUE(hypervisor_->attach_disk("transient", other));
+  // Several, as after several processes that were killed; libvirt wants the first of them next.
+  const unsigned long last = last_number("transient");
+  for (unsigned long number = last + 1; number <= last + 3; ++number) add_nodes(asked, *dir_ / "sdf.img", number);
+  const std::string secret = "libvirt-" + std::to_string(last + 2) + "-storage-auth-secret0";
+  asked.must("object-add", {{"qom-type", "secret"}, {"id", secret}, {"data", "x"}});
+
+  const auto attached = hypervisor_->attach_disk("transient", xml);
+  ASSERT_TRUE(attached) << describe(attached.error().error);
+  EXPECT_EQ(nodes(asked).size(), 4U) << "two nodes for each of the two disks";
+  EXPECT_THAT(objects(asked), Not(testing::Contains(secret)));
+  EXPECT_TRUE(has_disk("transient", "sdg")) << "a live disk's nodes stay";
+  EXPECT_TRUE(hypervisor_->detach_disk("transient", xml, "sdf", milliseconds(10'000)));
+  EXPECT_TRUE(hypervisor_->detach_disk("transient", other, "sdg", milliseconds(10'000)));
+  EXPECT_TRUE(nodes(asked).empty());
+}
+
+TEST_F(EmbeddedHypervisor, LeftoversAreReleasedWithTheirDevice) {
+  const Asked asked = ask("transient");
+  const std::string xml = disk("sdh", "scsi");
+  EXPECT_TRUE(hypervisor_->release_leftovers("transient", xml)) << "there are none";
+  add_nodes(asked, *dir_ / "sdh.img", 900);
+  asked.must(
+      "device_add",
+      {{"driver", "scsi-hd"}, {"id", "scsi0-0-0-7"}, {"bus", "scsi0.0"}, {"lun", 7}, {"drive", "libvirt-900-format"}});
+  const Result<void> released = hypervisor_->release_leftovers("transient", xml);
+  EXPECT_TRUE(released) << describe(released.error());
+  EXPECT_TRUE(nodes(asked).empty());
+}
+
+TEST_F(EmbeddedHypervisor, LeftoversThatTheGuestKeepsAreRetryAndNamed) {
+  const Asked asked = ask("transient");
+  const std::string xml = disk("vdi", "virtio");
+  const std::string other = disk("sdj", "scsi");
+  add_nodes(asked, *dir_ / "vdi.img", 901);
+  // At a slot far from those that libvirt gives away in the other tests.
+  asked.must("device_add",
+             {{"driver", "virtio-blk-pci"}, {"id", "virtio-disk8"}, {"addr", "0x1e"}, {"drive", "libvirt-901-format"}});
+  const Result<void> released = hypervisor_->release_leftovers("transient", xml);
+  ASSERT_FALSE(released);
+  EXPECT_EQ(released.error().kind, ErrorKind::retry);
+  EXPECT_THAT(released.error().message, HasSubstr("QEMU of guest 'transient' still holds '" + (*dir_ / "vdi.img")));
+  EXPECT_THAT(released.error().message, HasSubstr("used by device 'virtio-disk8'"));
+  EXPECT_EQ(nodes(asked).size(), 2U);
+  EXPECT_TRUE(hypervisor_->release_leftovers("transient", other)) << "another disk's leftovers";
+  EXPECT_TRUE(hypervisor_->attach_disk("transient", other)) << "and another number";
+  EXPECT_TRUE(hypervisor_->detach_disk("transient", other, "sdj", milliseconds(10'000)));
+}
+
+TEST_F(EmbeddedHypervisor, LeftoversOfADiskInTheXmlOrOfNoGuest) {
+  const std::string xml = disk("sdk", "scsi");
+  ASSERT_TRUE(hypervisor_->attach_disk("transient", xml));
+  EXPECT_EQ(hypervisor_->release_leftovers("transient", xml).error().kind, ErrorKind::bad_input);
+  EXPECT_TRUE(has_disk("transient", "sdk"));
+  EXPECT_TRUE(hypervisor_->detach_disk("transient", xml, "sdk", milliseconds(10'000)));
+  EXPECT_EQ(hypervisor_->release_leftovers("nobody", xml).error().kind, ErrorKind::bad_input);
+  EXPECT_EQ(hypervisor_->release_leftovers("transient", "<disk/>").error().kind, ErrorKind::bug);
+}
+
 TEST_F(EmbeddedHypervisor, ADomainThatIsShutOffIsNotAttachedTo) {
   virDomainPtr domain = ::virDomainDefineXML(libvirt_, domain_with_disk("qemu", "threads").c_str());
   ASSERT_NE(domain, nullptr) << ::virGetLastErrorMessage();
-  const Result<void> attached = hypervisor_->attach_disk("aiolos-question", disk("sde", "scsi"));
+  const auto attached = hypervisor_->attach_disk("aiolos-question", disk("sde", "scsi"));
+  EXPECT_TRUE(hypervisor_->release_leftovers("aiolos-question", disk("sde", "scsi")));
   ::virDomainUndefine(domain);
   ::virDomainFree(domain);
   ASSERT_FALSE(attached);
-  EXPECT_EQ(attached.error().kind, ErrorKind::bad_input);
-  EXPECT_EQ(attached.error().message, "guest 'aiolos-question' is not running");
+  EXPECT_EQ(attached.error().error.kind, ErrorKind::bad_input);
+  EXPECT_EQ(attached.error().error.message, "guest 'aiolos-question' is not running");
 }
 
 }  // namespace

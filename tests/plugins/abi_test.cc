@@ -26,7 +26,7 @@ TEST(Abi, APluginOfALaterMinorVersionLoads) {
   const auto registry = load({kFixtures});
   Driver* newer = driver(*registry, "newer_minor");
   EXPECT_TRUE(newer->capabilities() & AIOLOS_CAN_MULTIATTACH);
-  EXPECT_EQ(newer->describe({})->source.path, "/dev/null");
+  EXPECT_EQ(newer->describe(Json())->source.path, "/dev/null");
 }
 
 class OldPlugin : public ::testing::Test {

@@ -171,8 +171,8 @@ TEST_F(Services, ConfigurationErrorsNameTheKey) {
   const auto connected = driver_->connect(info({{"do", "configuration"}}));
   ASSERT_FALSE(connected.has_value());
   EXPECT_EQ(connected.error(),
-            (Error{ErrorKind::configuration, "expected a string, found nothing",
-                   "correct the driver's section of the configuration", "/everything/deep/nothing"}));
+            (Error{ErrorKind::configuration, "this key is required and missing", "add /everything/deep/nothing",
+                   "/everything/deep/nothing"}));
   EXPECT_EQ(log_.lines().back(), R"(everything: {"base":"/srv","deep":{"list":[1,2.5,true,null,"x"]}})");
   EXPECT_EQ(driver_->connect(info({{"do", "no base"}})).error().where, "/everything/base");
 }

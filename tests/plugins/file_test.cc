@@ -183,13 +183,21 @@ TEST(File, OtherFilesAreLeftAlone) {
   EXPECT_THAT(load({folder.path()})->rejected(), ::testing::IsEmpty());
 }
 
+/// Loads a folder between two good ones, which must load, and gives its error.
 std::string folder_error(const fs::path& folder) {
-  const auto registry = Registry::load({folder}, {});
-  if (registry) return "loaded";
-  EXPECT_EQ(registry.error().kind, ErrorKind::configuration);
-  EXPECT_EQ(registry.error().where, folder.native());
-  EXPECT_NE(registry.error().next, "");
-  return registry.error().message;
+  TemporaryFolder before;
+  TemporaryFolder after;
+  before.add(kGood, "good.so");
+  after.add(kBadPlugins / "good_sdk.so", "good_sdk.so");
+  const auto registry = load({before.path(), folder, after.path()});
+  EXPECT_EQ(registry->drivers().size(), 2u) << "the good folders beside it did not load";
+  if (registry->rejected().size() != 1) return std::to_string(registry->rejected().size()) + " entries rejected";
+  const RejectedPlugin& rejected = registry->rejected().front();
+  EXPECT_EQ(rejected.file, folder);
+  EXPECT_EQ(rejected.error.kind, ErrorKind::configuration);
+  EXPECT_EQ(rejected.error.where, folder.native());
+  EXPECT_NE(rejected.error.next, "");
+  return rejected.error.message;
 }
 
 TEST(Folder, Relative) { EXPECT_THAT(folder_error("plugins"), HasSubstr("must be absolute")); }
@@ -233,6 +241,18 @@ TEST(Folder, AParentThatEverybodyWrites) {
   fs::permissions(folder.path(), fs::perms(0777));
   EXPECT_EQ(folder_error(folder.path() / "plugins"),
             "everybody can replace it: the folder " + folder.path().native() + " is world-writable");
+}
+
+TEST(Folder, ThatCannotBeUsedIsNamedWhereADriverIsMissing) {
+  TemporaryFolder good;
+  good.add(kGood, "good.so");
+  const auto registry = load({good.path(), "/no/such/folder"});
+  EXPECT_TRUE(registry->find("good_c").has_value());
+  const auto missing = registry->find("good_x");
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_EQ(missing.error().kind, ErrorKind::configuration);
+  EXPECT_THAT(missing.error().message, HasSubstr("a folder of plugins could not be used: /no/such/folder: "));
+  EXPECT_THAT(missing.error().next, HasSubstr("did you mean 'good_c'?"));
 }
 
 TEST(Folder, NamedTwiceIsReadOnce) {

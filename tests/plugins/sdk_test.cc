@@ -43,14 +43,23 @@ TEST_F(Crossing, StateOfAnyShapeSurvives) {
 TEST_F(Crossing, AMissingKeyIsNamed) {
   const auto missing = describe({{"nmae", "v"}});
   ASSERT_FALSE(missing.has_value());
-  EXPECT_EQ(missing.error(), (Error{ErrorKind::bad_input, "expected a string, found nothing",
-                                    "correct the connection_info", "/data/name"}));
+  EXPECT_EQ(missing.error(),
+            (Error{ErrorKind::bad_input, "this key is required and missing", "add /data/name", "/data/name"}));
 }
 
-TEST_F(Crossing, TheFirstMissingKeyIsNamed) {
+TEST_F(Crossing, AMissingKeyOfSomethingMissingIsNamedWhole) {
   const auto missing = driver(*registry_, "everything")->describe({{"driver_volume_type", "everything"}});
   ASSERT_FALSE(missing.has_value());
-  EXPECT_EQ(missing.error().where, "/data");
+  EXPECT_EQ(missing.error(),
+            (Error{ErrorKind::bad_input, "this key is required and missing", "add /data/name", "/data/name"}));
+}
+
+TEST_F(Crossing, AMissingKeyOfWhatIsNoObjectNamesThat) {
+  const Json info = {{"driver_volume_type", "everything"}, {"data", Json::array({1})}};
+  const auto wrong = driver(*registry_, "everything")->describe(info);
+  ASSERT_FALSE(wrong.has_value());
+  EXPECT_EQ(wrong.error().where, "/data");
+  EXPECT_EQ(wrong.error().message, "expected an object, found an array");
 }
 
 TEST_F(Crossing, AMistypedKeyIsNamedAndItsValueIsNot) {
@@ -61,7 +70,7 @@ TEST_F(Crossing, AMistypedKeyIsNamedAndItsValueIsNot) {
 }
 
 TEST_F(Crossing, NullIsAbsent) {
-  EXPECT_EQ(describe({{"name", nullptr}}).error().message, "expected a string, found nothing");
+  EXPECT_EQ(describe({{"name", nullptr}}).error().message, "this key is required and missing");
   EXPECT_EQ(describe({{"name", "v"}, {"format", nullptr}})->format, "raw");
 }
 

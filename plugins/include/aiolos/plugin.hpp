@@ -88,9 +88,9 @@ class Value {
   /// A deep copy; null if not present.
   Json json() const;
 
-  /// The JSON pointer of this value, or of the first member that was missing on the way here.
+  /// The JSON pointer of this value, or of the member that was missing on the way here: what has to be added.
   std::string pointer() const;
-  /// "expected WHAT, found an integer", at this value.
+  /// "expected WHAT, found an integer", at this value; of a member that is missing, that it is required.
   tl::unexpected<Error> mismatch(std::string_view expected) const;
   /// An error of the author's own at this value.
   tl::unexpected<Error> error(std::string message, std::string next) const;
@@ -121,11 +121,14 @@ class Value {
   Iterator end() const& { return {*this, size()}; }
 
  private:
+  bool missing() const { return missing_key_.data() != nullptr; }
+
   const Call* call_;
   const aiolos_value* value_;
   ErrorKind blame_;                           // kind of an error at this value
   const aiolos_value* missing_in_ = nullptr;  // where the chain broke: the object that had no ...
   std::string_view missing_key_;              // ... member of that name; data() is NULL if nothing is missing
+  std::string_view missing_below_;            // and the member that was asked for within that one, if any
 };
 
 /// The call in progress: the host's services. Only for the thread and the time of the call.

@@ -15,7 +15,7 @@
 #include "aiolos/core/attachment.h"
 #include "aiolos/core/facts.h"
 #include "aiolos/core/interfaces.h"
-#include "aiolos/core/json.h"
+#include "aiolos/core/json_document.h"
 
 namespace aiolos {
 
@@ -94,6 +94,9 @@ class AIOLOS_API Agent {
 
   /// The `<disk>` of a volume that is connected already, or whose place can be computed. Touches nothing.
   virtual Result<std::string> disk_xml(const Json& connection_info, const Json& disk_info) = 0;
+
+  /// The same of documents that are only read, for many disks. @param xml is replaced; use one string for all.
+  virtual Result<void> disk_xml(const JsonNode& connection_info, const JsonNode& disk_info, std::string& xml) = 0;
 
   /// The decision for a volume as it stands on this host. Probes, but changes nothing.
   virtual Result<Explanation> explain(const Json& connection_info, const Json& disk_info) = 0;

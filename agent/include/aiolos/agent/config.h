@@ -38,7 +38,7 @@ struct Config {
     std::vector<std::string> path;  ///< Folders of plugins, absolute; empty: those of the build or installation.
   } plugins;
   struct {
-    std::string dir = "/var/lib/aiolos";  ///< The journal, locks, the embedded hypervisor.
+    std::string dir = "/var/lib/aiolos";  ///< Absolute. The journal, locks, the embedded hypervisor.
   } state;
   AioSettings aio;
   std::map<SourceKind, CacheMode> disk_cachemodes;  ///< Nova's [libvirt]disk_cachemodes.
@@ -51,8 +51,9 @@ struct Config {
 /// Reads a configuration.
 /// @param text YAML; empty gives the defaults. @param origin the file's name, for errors.
 /// @return ErrorKind::configuration with `where` = "origin:line:column" for YAML that does not parse, an unknown key
-/// of the framework's own sections (with the nearest known) or a value of the wrong type. Other top-level keys are
-/// the drivers'; check_sections refuses those that nobody reads.
+/// of the framework's own sections (with the nearest known), a value of the wrong type, a key that is given twice, or
+/// values nested too deep, as an alias to itself is. Other top-level keys are the drivers'; check_sections refuses
+/// those that nobody reads.
 AIOLOS_API Result<Config> parse_config(std::string_view text, std::string_view origin);
 
 /// Reads a configuration file. ErrorKind::configuration if it can't be read.
@@ -63,7 +64,8 @@ AIOLOS_API Result<Config> load_config(const std::string& path);
 AIOLOS_API Result<Config> find_config(const std::string& path);
 
 /// A driver's section completed by its defaults. @param defaults every key the section may have.
-/// @return ErrorKind::configuration for an unknown key or a value of another type than the default's.
+/// @return ErrorKind::configuration for an unknown key, a value of another type than the default's, or a negative
+/// number where the default is none.
 Result<Json> complete_section(const Config& config, std::string_view key, const Json& defaults);
 
 /// Refuses sections that no driver reads. @param known the framework's and the loaded drivers' keys.

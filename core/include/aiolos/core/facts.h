@@ -62,6 +62,16 @@ struct HostFacts {
   std::optional<std::uint64_t> aio_max_nr;        ///< sysctl fs.aio-max-nr.
 };
 
+/// What this host's libvirt and QEMU can do with AIO engines. An absent value: their versions are not known.
+struct IoThreadFacts {
+  std::optional<bool> thread_pool;    ///< thread-pool-min and -max of an iothread: libvirt 8.5, QEMU 7.1.
+  std::optional<bool> queue_mapping;  ///< One disk on several iothreads, by virtqueue: libvirt 10.0, QEMU 9.0.
+  std::optional<bool> poll_in_xml;    ///< `<poll>` of an iothread in the domain's XML: libvirt 9.4 (before: dropped).
+};
+
+/// Follows from the versions. Source: libvirt formatdomain, "IOThreads Allocation" and element driver of disks.
+IoThreadFacts iothread_facts(const HostFacts& host);
+
 Json to_json(const LayerFacts& layer);
 Json to_json(const StorageFacts& facts);
 Json to_json(const HostFacts& facts);

@@ -112,6 +112,16 @@ struct DomainState {
   bool persistent = false;
 };
 
+/// Why a disk was not attached, and what is left of the attempt.
+struct AttachFailure {
+  Error error;
+  /// Nothing is left: neither the live XML, nor the persistent definition, nor QEMU has anything of the disk; or nothing
+  /// was begun (no such domain, not running, no connection). Only then may its volume be disconnected. False also where
+  /// that can't be known: the connection was lost, libvirt did not answer, taking the disk back failed; and if the
+  /// target is taken, for that may be the same disk.
+  bool gone = false;
+};
+
 /// The hypervisor: libvirt. Every call opens or reuses one connection; each may take as long as libvirt does unless a
 /// deadline is given.
 class Hypervisor {
@@ -130,8 +140,20 @@ class Hypervisor {
   /// Process id of a running domain's QEMU; nullopt where it can't be known.
   virtual Result<std::optional<int>> domain_pid(const std::string& domain) = 0;
 
-  /// Attaches a disk to the running domain, and to its persistent definition if it has one.
-  virtual Result<void> attach_disk(const std::string& domain, const std::string& disk_xml) = 0;
+  /// Attaches a disk to the running domain, and to its persistent definition if it has one. A failure takes back what
+  /// it did as far as it can, and says whether that is certain. Leftovers of other attaches that were cut off, which
+  /// stand in the way of any disk on that guest, are removed if nothing uses them, and libvirt is asked again.
+  virtual tl::expected<void, AttachFailure> attach_disk(const std::string& domain, const std::string& disk_xml) = 0;
+
+  /// Makes sure that QEMU of a running domain holds nothing of a disk that the live XML does not show: what a process
+  /// leaves behind that ends (SIGKILL) or loses its connection between libvirt's commands to QEMU. Call it before a
+  /// volume is disconnected whose attaching was begun and whose disk the live XML does not show.
+  /// @param disk_xml as it was, or would have been, given to attach_disk. @return success if nothing is held (any
+  /// more), or if the domain is not running. A device that holds it is unplugged, for which the guest has some seconds.
+  /// ErrorKind::bad_input if there is no such domain, or if the live XML does show the disk (that is for detach_disk);
+  /// ErrorKind::retry naming the image if QEMU holds it still; otherwise whatever kept QEMU from being asked. After any
+  /// failure the volume must stay connected.
+  virtual Result<void> release_leftovers(const std::string& domain, const std::string& disk_xml) = 0;
 
   /// Detaches the disk and waits until the guest has released it (libvirt's device-removed event), asking again as
   /// guests need. Success if there is no such disk.

@@ -19,19 +19,35 @@ struct LibvirtOptions {
   /// How often a guest that has not released a disk is asked again. Nova asks every 20 s; a guest that was still
   /// booting loses requests, so sooner is better. libvirt itself waits up to 5 s in each request.
   std::chrono::milliseconds detach_again{5'000};
+  /// How long release_leftovers waits for a guest to release a device that libvirt does not know of.
+  std::chrono::milliseconds release_timeout{10'000};
 };
 
 /// One connection, opened by the first call that needs it and opened again if it broke. Shared by a hypervisor and a
 /// secret store; safe from several threads.
 ///
 /// On `qemu:///embed?root=DIR` (libvirt's QEMU driver inside this process):
-/// - One process at a time may use a DIR; guests keep running between processes. The driver stays in this process until
-///   it ends, so a long-lived process keeps others out. Waiting is bounded by lock_timeout.
+/// - One process at a time may use a DIR; guests keep running between processes. Waiting is bounded by lock_timeout.
+/// - From the first call that reaches libvirt until it exits, this process is the driver and keeps DIR's lock: closing
+///   the connection does not give it back, and every other process that wants DIR (a command, virsh) waits in vain. Use
+///   it from commands that end soon, or from the one daemon of the host; such a daemon must start and stop guests too.
+/// - A process that is killed in the middle of attaching a disk leaves QEMU with a part of it; see
+///   Hypervisor::release_leftovers. SIGINT, SIGTERM and SIGHUP wait until libvirt is done: every signal is blocked in
+///   the calling thread during calls that change a guest, and in all threads that this library or libvirt starts. Other
+///   threads of the program should block these three or handle them, or they end the process all the same.
 /// - One process can use one DIR in its life.
 /// - DIR is created with its parents. DIR/etc/qemu.conf is read if it exists. libvirt's warnings go to
 ///   DIR/log/libvirt.log and not to standard error, unless LIBVIRT_LOG_OUTPUTS or LIBVIRT_DEBUG is set. To say so the
 ///   first call sets that variable for a moment: make it before other threads use getenv(3).
 /// - DIR is at most 50 bytes long, or the sockets below it become longer than Linux allows.
+///
+/// Time. What is bounded: waiting for DIR (lock_timeout), for a guest to release a disk (timeout of detach_disk,
+/// release_timeout, 10 s after a failed attach), for another job on the same guest (30 s, by libvirt), and for a
+/// daemon, near or far, that does not answer at all (30 s, keep-alive messages). What has no deadline: a QEMU that
+/// takes a command and does not answer, because its storage hangs, say. libvirt waits for it as long as it lives, in
+/// its daemon or here; attach_disk, detach_disk, resize_disk and release_leftovers then do not return, and as signals
+/// wait only SIGKILL ends this process. Also connecting: to a host that drops packets it takes the kernel's time for
+/// TCP (2 min), over ssh what ssh's ConnectTimeout says.
 class LibvirtConnection;
 
 /// Opens nothing yet.

@@ -15,7 +15,7 @@
 #include "aiolos/core/attachment.h"
 #include "aiolos/core/facts.h"
 #include "aiolos/core/interfaces.h"
-#include "aiolos/core/json.h"
+#include "aiolos/core/json_document.h"
 #include "aiolos/core/result.h"
 #include "aiolos/plugin.h"
 
@@ -52,7 +52,8 @@ class Driver {
   /// Top-level key of the configuration that is this driver's; empty if it has none.
   virtual const std::string& configuration_key() const = 0;
 
-  virtual Result<Attachment> describe(const Json& connection_info) = 0;
+  virtual Result<Attachment> describe(const JsonNode& connection_info) = 0;
+  Result<Attachment> describe(const Json& connection_info) { return describe(JsonDocument(connection_info).root()); }
   /// The lock's key; with thread model serialize-all the same for every volume, with parallel nullopt.
   virtual Result<std::optional<std::string>> target(const Json& connection_info) = 0;
   virtual Result<Attachment> connect(const Json& connection_info) = 0;
@@ -66,7 +67,7 @@ class Driver {
   virtual Result<AioAdvice> aio_mode(const Attachment& attachment, const StorageFacts* facts) = 0;
 };
 
-/// A plugin that was not loaded, and why.
+/// A plugin that was not loaded, and why; or a whole folder of them.
 struct RejectedPlugin {
   std::filesystem::path file;
   Error error;
@@ -76,9 +77,10 @@ struct RejectedPlugin {
 class Registry {
  public:
   /// Loads every *.so of the folders, in order of folder and name. A plugin that can't be loaded is rejected with its
-  /// own error and the others still load; a volume type that is taken already rejects the later plugin.
+  /// own error and the others still load; a volume type that is taken already rejects the later plugin. A folder that
+  /// can't be used is one rejected entry, `file` being the folder: nothing here costs the drivers of the others.
   /// Folders and files must belong to root (or the caller's own user) and not be writable by group or others.
-  /// @param folders absolute. @return ErrorKind::configuration only if a folder itself can't be used.
+  /// @param folders absolute.
   static Result<std::unique_ptr<Registry>> load(const std::vector<std::filesystem::path>& folders,
                                                 PluginServices services);
   virtual ~Registry() = default;
@@ -87,7 +89,7 @@ class Registry {
   virtual const std::vector<RejectedPlugin>& rejected() const = 0;
 
   /// The driver of a volume type. ErrorKind::bad_input naming the nearest known type otherwise; where a rejected
-  /// plugin's file name suggests that type, the error says so.
+  /// plugin's file name suggests that type, or a folder could not be used, ErrorKind::configuration says so.
   virtual Result<Driver*> find(std::string_view driver_volume_type) const = 0;
 };
 

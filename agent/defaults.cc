@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "plugin_folders.h"
+#include "defaults.h"
 
 #include <dlfcn.h>
 
@@ -16,6 +16,10 @@ std::vector<std::filesystem::path> plugin_folders(const Config& config) {
   const auto beside = library.parent_path() / "aiolos" / "plugins";
   const auto above = library.parent_path().parent_path() / "aiolos" / "plugins";
   return {std::filesystem::exists(beside, error) ? beside : above};
+}
+
+std::string hypervisor_uri(const Config& config) {
+  return config.libvirt.uri.empty() ? "qemu:///embed?root=" + config.state.dir + "/libvirt" : config.libvirt.uri;
 }
 
 }  // namespace aiolos

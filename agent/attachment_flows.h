@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attach, detach and extend: each goes one way, from connection_info to the guest, and writes every side effect to the
+// journal before it happens. What went before a failure is undone, but a volume is only disconnected when it is certain
+// that no guest has it.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "aiolos/agent/agent.h"
+#include "decider.h"
+#include "guest_disks.h"
+#include "journal.h"
+#include "lock_file.h"
+
+namespace aiolos {
+
+/// Borrows all it is given. Safe from several threads; work on one target waits for its turn.
+class AttachmentFlows {
+ public:
+  /// @param hypervisor_uri what the machine's hypervisor is connected to: part of a record's identity.
+  AttachmentFlows(const Config& config, std::string hypervisor_uri, Machine& machine, const Registry& registry,
+                  const Decider& decider, const LogSink& log);
+
+  // See Agent for all three.
+  Result<Explanation> attach(const std::string& domain, const Json& connection_info, const Json& disk_info,
+                             bool dry_run);
+  Result<void> detach(const std::string& domain, const std::string& target, bool force);
+  Result<std::uint64_t> extend(const std::string& domain, const std::string& target, std::uint64_t bytes);
+
+ private:
+  /// A volume that is connected and written down.
+  struct Connected {
+    std::int64_t id = 0;
+    Attachment attachment;
+  };
+  /// Why an attach failed, and whether the guest certainly has nothing of the disk.
+  using AttachResult = tl::expected<Explanation, AttachFailure>;
+
+  Result<Journal*> journal();
+  Result<std::optional<LockFile>> lock_target(Driver& driver, const Json& connection_info);
+  Result<LockFile> lock_disk(const std::string& domain_uuid, const std::string& target);
+  Result<GuestDisks> guest_disks(const std::string& domain);
+  Result<DomainState> running_domain(const std::string& domain);
+  Result<std::optional<AttachmentRecord>> find_record(const std::string& domain_uuid, const std::string& target,
+                                                      bool closed_too = false);
+
+  Result<Connected> connect(const Volume& volume, const DomainState& domain, const Json& disk_info);
+  Result<void> disconnect(std::int64_t id, Driver& driver, const Json& connection_info, const Attachment* attachment,
+                          bool force);
+  AttachResult attach_connected(const Volume& volume, const DomainState& domain, const Connected& connected,
+                                const GuestDisks& guest);
+  Error undo_attach(const Volume& volume, const DomainState& domain, const Connected& connected,
+                    AttachFailure failure);
+  Result<Explanation> rehearse_attach(const Volume& volume, const DomainState& domain, const GuestDisks& guest);
+  /// The answer for a target that the journal holds already; nullopt once it is free for a new attach.
+  Result<std::optional<Explanation>> settle_earlier(const Volume& volume, const DomainState& domain,
+                                                    const Json& disk_info, const GuestDisks& guest);
+  Result<Explanation> answer_again(const Volume& volume, const AttachmentRecord& record, const GuestDisks& guest);
+  /// Finishes what a crash interrupted: the disk is there, and only the journal did not hear of it.
+  Result<void> adopt(const AttachmentRecord& record);
+
+  Result<void> detach_disk(const AttachmentRecord& record, const disk::DiskConfig& disk);
+  /// Disconnects a volume whose disk the guest does not show, once QEMU holds nothing of it.
+  Result<void> disconnect_record(const AttachmentRecord& record, bool leftovers_possible, bool force);
+  Result<void> detach_from_gone(const std::string& name, const std::string& target, bool force, const Error& gone);
+  Error unknown_disk(const DomainState& domain, const std::string& target, const GuestDisks& guest);
+  Result<std::uint64_t> extend_storage(const AttachmentRecord& record, std::uint64_t bytes);
+  Result<void> resize_disk(const AttachmentRecord& record, std::uint64_t bytes);
+
+  const Config& config_;
+  const std::string hypervisor_uri_;
+  Machine& machine_;
+  const Registry& registry_;
+  const Decider& decider_;
+  const LogSink& log_;
+  std::mutex journal_mutex_;
+  std::unique_ptr<Journal> journal_;
+};
+
+}  // namespace aiolos

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a volume to its decision and its `<disk>`: what disk-xml, explain and attach share.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "aiolos/agent/agent.h"
+#include "aiolos/disk/disk_config.h"
+#include "aiolos/plugins/registry.h"
+#include "volume_disk.h"
+
+namespace aiolos {
+
+/// Everything that a flow knows of one volume before it acts. Views its connection_info.
+struct Volume {
+  const Json* connection_info = nullptr;  ///< Of the flows that go beyond an XML.
+  VolumeInfo info;
+  DiskInfo disk_info;
+  Driver* driver = nullptr;
+};
+
+/// Decides; never changes anything. Borrows all it is given; as safe from several threads as those are.
+class Decider {
+ public:
+  Decider(const Config& config, Machine& machine, const Registry& registry)
+      : config_(config), machine_(machine), registry_(registry) {}
+
+  /// Kernel, libvirt and QEMU.
+  Result<HostFacts> host() const;
+
+  /// Checks the input and finds the driver. The Volume views connection_info: keep that.
+  Result<Volume> read_volume(const Json& connection_info, const Json& disk_info) const;
+
+  /// See Agent::disk_xml.
+  Result<void> disk_xml(const JsonNode& connection_info, const JsonNode& disk_info, std::string& xml) const;
+
+  /// Decides with probed facts.
+  /// @param new_contexts as AioQuestion has it.
+  Result<std::pair<Explanation, disk::DiskConfig>> decide(const Volume& volume, const Attachment& attachment,
+                                                          unsigned new_contexts) const;
+
+ private:
+  Result<Volume> read_volume(const JsonNode& connection_info, const JsonNode& disk_info) const;
+  /// The question to the policy that disk_xml and decide ask. @param facts nullptr if not probed.
+  Result<AioQuestion> question(const Volume& volume, const Attachment& attachment, const StorageFacts* facts) const;
+  /// The cache mode, and why if it is not the configured or usual one.
+  Result<void> choose_cache(const Volume& volume, const StorageFacts* facts, AioQuestion& question) const;
+  Result<std::optional<std::string>> luks_secret(const VolumeInfo& volume) const;
+  /// The disk that follows from a decision, checked by the model's rules.
+  Result<disk::DiskConfig> make_disk(const Volume& volume, Attachment&& attachment, CacheMode cache,
+                                     std::optional<AioMode> io) const;
+
+  const Config& config_;
+  Machine& machine_;
+  const Registry& registry_;
+};
+
+}  // namespace aiolos

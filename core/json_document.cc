@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "aiolos/core/json_document.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <unordered_map>
+
+#include <fmt/format.h>
+#include <simdjson.h>
+
+#include "json_explain.h"
+
+namespace aiolos {
+namespace {
+
+// What a value takes up at most in a document's block for each byte of its text: a member is no shorter than `"":1,`
+// and an element than `1,`.
+constexpr std::size_t kBytesPerByteOfText = 8;
+static_assert(sizeof(JsonMember) <= 5 * kBytesPerByteOfText && sizeof(JsonNode) <= 2 * kBytesPerByteOfText);
+
+// Enough for every object that people write; above it a table finds duplicates.
+constexpr std::size_t kFewMembers = 64;
+
+/// Gives out room in a block that is known to be large enough.
+class Block {
+ public:
+  explicit Block(std::byte* begin) : at_(begin) {}
+
+  /// Members or elements, to be set: bytes become objects of such types by being used as them.
+  template <typename T>
+  T* take(std::size_t count) {
+    T* const first = reinterpret_cast<T*>(at_);
+    at_ += count * sizeof(T);
+    return first;
+  }
+
+ private:
+  std::byte* at_;
+};
+
+/// Keeps the last of members with the same key, at the place of the first. @return how many are left.
+std::size_t merge_duplicates(JsonMember* members, std::size_t count) {
+  std::unordered_map<std::string_view, JsonMember*> seen;
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto [place, is_new] = seen.try_emplace(members[i].key, members + kept);
+    if (is_new)
+      members[kept++] = members[i];
+    else
+      place->second->value = members[i].value;
+  }
+  return kept;
+}
+
+/// Whether two members may have the same key: quick for the few members that objects have, and true for many.
+bool may_have_duplicates(const JsonMember* members, std::size_t count) {
+  if (count > kFewMembers) return true;
+  std::uint64_t seen = 0;  // a bit for each hash
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string_view key = members[i].key;
+    const std::size_t ends = key.empty() ? 0 : static_cast<std::size_t>(key.front() * 5 + key.back());
+    const std::uint64_t bit = std::uint64_t{1} << ((ends + key.size() * 7) & 63);
+    if ((seen & bit) != 0)
+      for (std::size_t j = 0; j < i; ++j)
+        if (members[j].key == key) return true;
+    seen |= bit;
+  }
+  return false;
+}
+
+/// Members or elements of a container, of which simdjson counts only so many.
+template <typename Container>
+std::size_t count_of(const Container& source) {
+  constexpr std::size_t kSaturated = 0xFFFFFF;
+  if (source.size() < kSaturated) return source.size();
+  std::size_t count = 0;
+  for (auto place = source.begin(); place != source.end(); ++place) ++count;
+  return count;
+}
+
+JsonNode read(simdjson::dom::element element, Block& block);
+
+JsonNode read(const simdjson::dom::object source, Block& block) {
+  std::size_t count = count_of(source);
+  JsonMember* const members = block.take<JsonMember>(count);
+  JsonMember* member = members;
+  for (auto field = source.begin(); field != source.end(); ++field, ++member)
+    *member = {field.key(), read(field.value(), block)};
+  if (may_have_duplicates(members, count)) count = merge_duplicates(members, count);
+  return JsonNode::object(members, count);
+}
+
+JsonNode read(const simdjson::dom::array source, Block& block) {
+  const std::size_t count = count_of(source);
+  JsonNode* const elements = block.take<JsonNode>(count);
+  JsonNode* place = elements;
+  for (const auto value : source) *place++ = read(value, block);
+  return JsonNode::array(elements, count);
+}
+
+JsonNode read(simdjson::dom::element element, Block& block) {
+  using simdjson::dom::element_type;
+  switch (element.type()) {
+    case element_type::OBJECT:
+      return read(element.get_object().value_unsafe(), block);
+    case element_type::ARRAY:
+      return read(element.get_array().value_unsafe(), block);
+    case element_type::STRING:
+      return JsonNode::of(element.get_string().value_unsafe());
+    case element_type::INT64:
+      return JsonNode::of(element.get_int64().value_unsafe());
+    case element_type::UINT64:
+      return JsonNode::of(element.get_uint64().value_unsafe());
+    case element_type::DOUBLE:
+      return JsonNode::of(element.get_double().value_unsafe());
+    case element_type::BOOL:
+      return JsonNode::of(element.get_bool().value_unsafe());
+    case element_type::NULL_VALUE:
+      break;
+  }
+  return {};
+}
+
+/// Bytes of a block that holds what `value` consists of.
+std::size_t bytes_of(const Json& value) {
+  std::size_t bytes = 0;
+  if (value.is_object()) {
+    for (const auto& [key, member] : value.get_ref<const Json::object_t&>())
+      bytes += sizeof(JsonMember) + bytes_of(member);
+  } else if (value.is_array()) {
+    for (const Json& element : value.get_ref<const Json::array_t&>()) bytes += sizeof(JsonNode) + bytes_of(element);
+  }
+  return bytes;
+}
+
+JsonNode read(const Json& value, Block& block) {
+  switch (value.type()) {
+    case Json::value_t::object: {
+      const auto& source = value.get_ref<const Json::object_t&>();
+      JsonMember* const members = block.take<JsonMember>(source.size());
+      JsonMember* place = members;
+      for (const auto& [key, member] : source) *place++ = {key, read(member, block)};
+      return JsonNode::object(members, source.size());
+    }
+    case Json::value_t::array: {
+      const auto& source = value.get_ref<const Json::array_t&>();
+      JsonNode* const elements = block.take<JsonNode>(source.size());
+      std::transform(source.begin(), source.end(), elements, [&](const Json& element) { return read(element, block); });
+      return JsonNode::array(elements, source.size());
+    }
+    case Json::value_t::string:
+      return JsonNode::of(std::string_view(value.get_ref<const std::string&>()));
+    case Json::value_t::boolean:
+      return JsonNode::of(value.get<bool>());
+    case Json::value_t::number_integer:
+      return JsonNode::of(value.get<std::int64_t>());
+    case Json::value_t::number_unsigned:
+      return JsonNode::of(value.get<std::uint64_t>());
+    case Json::value_t::number_float:
+      return JsonNode::of(value.get<double>());
+    default:
+      return {};
+  }
+}
+
+}  // namespace
+
+struct JsonDocument::Parser {
+  simdjson::dom::parser parser;
+};
+
+JsonDocument::JsonDocument() = default;
+JsonDocument::JsonDocument(const Json& value) { build(value); }
+JsonDocument::JsonDocument(Json&& value) : kept_(std::make_unique<Json>(std::move(value))) { build(*kept_); }
+JsonDocument::JsonDocument(JsonDocument&&) noexcept = default;
+JsonDocument& JsonDocument::operator=(JsonDocument&&) noexcept = default;
+JsonDocument::~JsonDocument() = default;
+
+std::byte* JsonDocument::reserve(std::size_t bytes) {
+  if (bytes > capacity_) {
+    block_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    capacity_ = bytes;
+  }
+  return block_.get();
+}
+
+void JsonDocument::build(const Json& value) {
+  Block block(reserve(bytes_of(value)));
+  root_ = read(value, block);
+}
+
+Result<const JsonNode*> JsonDocument::parse(std::string_view text, std::string_view origin) {
+  root_ = {};
+  if (!parser_) parser_ = std::make_unique<Parser>();
+  simdjson::dom::element document;
+  const auto error = parser_->parser.parse(text.data(), text.size(), /*realloc_if_needed=*/true).get(document);
+  if (error == simdjson::SUCCESS) {
+    Block block(reserve(kBytesPerByteOfText * text.size() + sizeof(JsonMember)));
+    root_ = read(document, block);
+    return &root_;
+  }
+  if (error == simdjson::DEPTH_ERROR)
+    return fail(ErrorKind::bad_input, "JSON nested more than 1,024 levels deep", "send a document of sensible depth",
+                std::string(origin));
+  auto explained = parse_or_explain(text, origin);
+  if (!explained) return tl::unexpected(std::move(explained).error());
+  kept_ = std::make_unique<Json>(std::move(*explained));
+  build(*kept_);
+  return &root_;
+}
+
+Json to_json(const JsonNode& value) {
+  switch (value.type()) {
+    case JsonNode::Type::null:
+      break;
+    case JsonNode::Type::boolean:
+      return value.boolean();
+    case JsonNode::Type::negative:
+      return value.negative();
+    case JsonNode::Type::natural:
+      return value.natural();
+    case JsonNode::Type::real:
+      return value.real();
+    case JsonNode::Type::string:
+      return std::string(value.string());
+    case JsonNode::Type::array: {
+      Json array = Json::array();
+      for (std::size_t i = 0; i < value.size(); ++i) array.push_back(to_json(*value.element(i)));
+      return array;
+    }
+    case JsonNode::Type::object: {
+      Json object = Json::object();
+      auto& members = object.get_ref<Json::object_t&>();
+      for (std::size_t i = 0; i < value.size(); ++i)
+        members.emplace(value.member(i)->key, to_json(value.member(i)->value));
+      return object;
+    }
+  }
+  return nullptr;
+}
+
+std::optional<std::string> pointer_within(const JsonNode& document, const JsonNode* value) {
+  if (&document == value) return std::string();
+  for (std::size_t i = 0; i < document.size(); ++i) {
+    if (const JsonMember* member = document.member(i)) {
+      if (const auto rest = pointer_within(member->value, value))
+        return fmt::format("/{}{}", pointer_token(member->key), *rest);
+    } else if (const auto rest = pointer_within(*document.element(i), value)) {
+      return fmt::format("/{}{}", i, *rest);
+    }
+  }
+  return std::nullopt;
+}
+
+tl::unexpected<Error> NodeView::mismatch(std::string_view expected) const {
+  // Worded where all such errors are. A copy of the value says what it is; nothing inside it is looked at.
+  const Json shown = node_->is_object() ? Json::object() : node_->is_array() ? Json::array() : to_json(*node_);
+  return JsonView(shown, pointer()).mismatch(expected);
+}
+
+Result<std::optional<NodeView>> NodeView::find(std::string_view key) const {
+  if (!node_->is_object()) return mismatch("an object");
+  const JsonNode* const member = node_->find(key);
+  if (member == nullptr || member->is_null()) return std::nullopt;
+  return NodeView(*member, *document_);
+}
+
+Result<NodeView> NodeView::at(std::string_view key) const {
+  const auto found = find(key);
+  if (!found) return tl::unexpected(found.error());
+  if (*found) return **found;
+  return tl::unexpected(JsonView(Json::object(), pointer()).at(key).error());
+}
+
+Result<std::string_view> NodeView::string() const {
+  if (!node_->is_string()) return mismatch("a string");
+  return node_->string();
+}
+
+Result<std::uint64_t> NodeView::unsigned_integer() const {
+  if (node_->type() == JsonNode::Type::natural) return node_->natural();
+  if (node_->is_string()) {
+    const std::string_view text = node_->string();
+    std::uint64_t number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error == std::errc() && end == text.data() + text.size()) return number;
+  }
+  return mismatch("a non-negative integer");
+}
+
+// Most members that are looked for are not there: these two ask the node before they make a view of what it has.
+
+Result<std::optional<std::string_view>> NodeView::find_string(std::string_view key) const {
+  if (!node_->is_object()) return mismatch("an object");
+  const JsonNode* const member = node_->find(key);
+  if (member == nullptr || member->is_null()) return std::nullopt;
+  if (member->is_string()) return member->string();
+  return NodeView(*member, *document_).mismatch("a string");
+}
+
+Result<std::optional<std::uint64_t>> NodeView::find_unsigned(std::string_view key) const {
+  if (!node_->is_object()) return mismatch("an object");
+  const JsonNode* const member = node_->find(key);
+  if (member == nullptr || member->is_null()) return std::nullopt;
+  return NodeView(*member, *document_).unsigned_integer();
+}
+
+}  // namespace aiolos
