@@ -154,7 +154,7 @@ Result<void> write_all(int fd, std::string_view text) {
     const ssize_t written = ::write(fd, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0)
-      return fail(ErrorKind::bad_input, fmt::format("cannot write the answers: {}", std::strerror(errno)),
+      return fail(ErrorKind::storage, fmt::format("cannot write the answers: {}", std::strerror(errno)),
                   "check where standard output goes");
     text.remove_prefix(static_cast<std::size_t>(written));
   }
