@@ -161,8 +161,13 @@ Result<std::optional<Explanation>> AttachmentFlows::settle_earlier(const Volume&
     if (!undone) return tl::unexpected(undone.error());
     return std::nullopt;
   }
-  if (known.state != AttachmentState::attached)
+  if (known.state != AttachmentState::attached) {
+    // Whatever has the target now may be somebody else's: only the very image is the one that was being attached.
+    const auto begun = disk::parse(known.disk_xml);
+    if (!begun || !same_source(begun->disk, *guest.find(known.target)))
+      return tl::unexpected(check_target_free(guest, domain, known.target).error());
     if (const auto done = adopt(known); !done) return tl::unexpected(done.error());
+  }
   return answer_again(volume, known, guest).map([](Explanation&& answer) { return std::optional(std::move(answer)); });
 }
 

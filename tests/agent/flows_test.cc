@@ -216,6 +216,17 @@ TEST_F(Flows, AttachThatOnlyTheJournalDidNotHearOfIsAdopted) {
   EXPECT_THAT(states(), ElementsAre("attached"));
 }
 
+TEST_F(Flows, ForeignDiskOnAnInterruptedTargetIsNotAdopted) {
+  world_.attach_fails = Error{ErrorKind::retry, "killed", "", {}};
+  world_.failed_attach_is_gone = false;
+  EXPECT_FALSE(agent_->attach("guest", volume(), disk(), false));
+  world_.disks["vdb"] = "<disk type='file'><source file='/other'/><target dev='vdb' bus='virtio'/></disk>";
+  const auto result = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::refused);
+  EXPECT_THAT(states(), ElementsAre("connected"));
+}
+
 TEST_F(Flows, AnotherHypervisorCannotSayThatAGuestIsGone) {
   ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
   world_.events.clear();
