@@ -21,6 +21,7 @@
 namespace aiolos::disk {
 
 struct Table;
+class XmlWriter;
 
 /// Long enough for every number and word that `Row::get` formats.
 inline constexpr std::size_t kScratchSize = 24;
@@ -64,6 +65,8 @@ struct Table {
   std::uint64_t (*present)(const void* owner) = nullptr;  ///< Which rows `has` is true for, as bits.
   bool first_decides = false;  ///< The first attribute says how others are to be read: read it before them.
   Extra& (*extra)(void* owner) = nullptr;
+  /// Writes the element; one without any content only if `always` is set.
+  void (*emit)(XmlWriter& out, std::string_view name, const void* owner, int level, bool always) = nullptr;
 
   const Extra& extra_of(const void* owner) const { return extra(const_cast<void*>(owner)); }
 };

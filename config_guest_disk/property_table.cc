@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "plain_emit.h"
+
 namespace aiolos::disk {
 namespace {
 
@@ -528,7 +530,7 @@ struct Properties<DiskConfig> {
 
 namespace {
 
-/// One bit for each row; unrolled by the compiler, so that emitting a disk does not call a function for each of the
+/// One bit for each row; unrolled by the compiler, so that walking a disk does not call a function for each of the
 /// hundred properties that it has not.
 template <typename T>
 std::uint64_t present_rows(const void* owner) {
@@ -548,6 +550,7 @@ constexpr Table make_table() {
   Table table{.rows = rows};
   table.attributes = static_cast<std::size_t>(std::count_if(std::begin(rows), std::end(rows), is_attribute));
   table.present = &present_rows<T>;
+  table.emit = &PlainElement<T>::emit;
   if constexpr (requires { Properties<T>::first_decides; }) table.first_decides = Properties<T>::first_decides;
   table.extra = [](void* owner) -> Extra& { return static_cast<T*>(owner)->extra; };
   return table;

@@ -2,6 +2,7 @@
 // Emitting disks that code has built: layout, escaping, and absent, empty and zero kept apart.
 #include <gtest/gtest.h>
 
+#include "aiolos/core/json.h"
 #include "aiolos/disk/disk_xml.h"
 
 namespace aiolos::disk {
@@ -40,6 +41,25 @@ TEST(Emit, LaysOutAsAsked) {
   std::string out = "before ";
   emit_to(out, disk, {.width = 0});
   EXPECT_EQ(out, "before <disk><source file='/a'/></disk>");
+}
+
+TEST(Emit, WritesAJsonString) {
+  const auto json = [](const std::string& serial, Indent indent) {
+    DiskConfig disk;
+    disk.serial = serial;
+    std::string out = "before ";
+    emit_json_to(out, disk, indent);
+    EXPECT_EQ(out, "before " + Json(emit(disk, indent)).dump(-1, ' ', false, Json::error_handler_t::replace)) << serial;
+    return out;
+  };
+  EXPECT_EQ(json("a", {.width = 0}), R"(before "<disk><serial>a</serial></disk>")");
+  EXPECT_EQ(json("a", {.final_newline = false}), R"(before "<disk>\n  <serial>a</serial>\n</disk>")");
+  json(R"(a"b\c'd<e>&f)", {});
+  json("seven77", {});
+  json("", {});
+  json("tab\tline\nbell\x07 del\x7f", {});
+  json("gr\xc3\xbc\xc3\x9f", {});
+  EXPECT_EQ(json("bad\xff", {.width = 0}), "before \"<disk><serial>bad\xef\xbf\xbd</serial></disk>\"");
 }
 
 TEST(Emit, KeepsZeroEmptyAndAbsentApart) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "aiolos/core/json.h"
 #include "aiolos/disk/disk_xml.h"
 #include "fixture_folder.h"
 
@@ -78,6 +79,9 @@ TEST_P(GoldenDisk, SurvivesTheRoundTripByteForByte) {
   ASSERT_TRUE(second) << describe(second.error());
   EXPECT_EQ(report(compare(first->disk, second->disk)), "");
   EXPECT_EQ(emit(second->disk), emitted);
+  std::string json;
+  emit_json_to(json, first->disk);
+  EXPECT_EQ(json, Json(emitted).dump());
 }
 
 TEST_P(GoldenDisk, SurvivesOnOneLineToo) {

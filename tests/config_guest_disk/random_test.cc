@@ -96,6 +96,9 @@ TEST(Random, DisksSurviveTheRoundTrip) {
     ASSERT_TRUE(parsed) << "seed " << seed << ": " << describe(parsed.error()) << '\n' << xml;
     ASSERT_EQ(report(compare(disk, parsed->disk)), "") << "seed " << seed << '\n' << xml;
     const std::string again = emit(parsed->disk);
+    DiskConfig marked = disk;
+    marked.extra.mark_present();
+    ASSERT_EQ(emit(marked), emit(disk)) << "seed " << seed << ": the walk for disks with extras differs";
     const auto third = parse(again);
     ASSERT_TRUE(third) << "seed " << seed;
     ASSERT_EQ(emit(third->disk), again) << "seed " << seed;

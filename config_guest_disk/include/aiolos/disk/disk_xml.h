@@ -28,6 +28,9 @@ std::string emit(const DiskConfig& disk, Indent indent = {});
 /// Appends to `out` instead; for batches, where one buffer serves many disks.
 void emit_to(std::string& out, const DiskConfig& disk, Indent indent = {});
 
+/// Appends the same as a JSON string, quotes included; what is no UTF-8 becomes U+FFFD.
+void emit_json_to(std::string& out, const DiskConfig& disk, Indent indent = {});
+
 /// Something in a document that the model does not know and keeps as it is.
 struct Unknown {
   enum class Kind { element, attribute, value, text, repeated };
