@@ -146,14 +146,20 @@ AioDecision decide_by_facts(const AioQuestion& question, const std::vector<Known
 
 /// Profile nova: the driver's own mode, threads instead of native where the cache mode has no O_DIRECT.
 /// Source: Nova 26, virt/libvirt/driver.py, LibvirtDriver._set_cache_mode (a missing cache mode passes there).
+std::optional<AioMode> mode_as_nova(const AioQuestion& question) {
+  const bool falls_back =
+      question.nova_driver_io == AioMode::native && question.cache && !uses_o_direct(question.cache);
+  return falls_back ? AioMode::threads : question.nova_driver_io;
+}
+
 AioDecision decide_as_nova(const AioQuestion& question) {
   AioDecision decision;
-  decision.mode = question.nova_driver_io;
+  decision.mode = mode_as_nova(question);
   if (!decision.mode) {
     decision.reasons.emplace_back("profile nova: Nova's driver for this storage sets no driver_io");
-  } else if (decision.mode == AioMode::native && question.cache && !uses_o_direct(question.cache)) {
+  } else if (decision.mode != question.nova_driver_io) {
     decision.rejected.push_back({AioMode::native, fmt::format("{} does not use O_DIRECT", cache_name(question.cache))});
-    choose(decision, AioMode::threads, "profile nova: Nova falls back to threads without O_DIRECT");
+    decision.reasons.emplace_back("profile nova: Nova falls back to threads without O_DIRECT");
   } else {
     decision.reasons.push_back(
         fmt::format("profile nova: Nova's driver for this storage sets driver_io={}", to_string(*decision.mode)));
@@ -343,6 +349,10 @@ Json to_json(const AioDecision& decision) {
   return {{"mode", decision.mode ? Json(to_string(*decision.mode)) : Json(nullptr)},
           {"reasons", decision.reasons},
           {"rejected", rejections_to_json(decision.rejected)}};
+}
+
+std::optional<AioMode> choose_aio(const AioQuestion& question) {
+  return question.settings.profile == AioProfile::nova ? mode_as_nova(question) : decide_aio(question).mode;
 }
 
 AioDecision decide_aio(const AioQuestion& question) { return decide_aio(question, known_bad_io_uring()); }

@@ -2,6 +2,7 @@
 #include "aiolos/core/json_document.h"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cstring>
 #include <unordered_map>
@@ -69,58 +70,103 @@ bool may_have_duplicates(const JsonMember* members, std::size_t count) {
   return false;
 }
 
-/// Members or elements of a container, of which simdjson counts only so many.
-template <typename Container>
-std::size_t count_of(const Container& source) {
-  constexpr std::size_t kSaturated = 0xFFFFFF;
-  if (source.size() < kSaturated) return source.size();
-  std::size_t count = 0;
-  for (auto place = source.begin(); place != source.end(); ++place) ++count;
-  return count;
-}
+/// Turns what simdjson parsed into nodes, in one walk over its tape: its own iterators would look at most words twice.
+/// Source: simdjson, doc/tape.md.
+class Tape {
+ public:
+  Tape(const simdjson::dom::document& document, Block& block)
+      : words_(document.tape.get()), strings_(reinterpret_cast<const char*>(document.string_buf.get())), block_(block) {}
 
-JsonNode read(simdjson::dom::element element, Block& block);
-
-JsonNode read(const simdjson::dom::object source, Block& block) {
-  std::size_t count = count_of(source);
-  JsonMember* const members = block.take<JsonMember>(count);
-  JsonMember* member = members;
-  for (auto field = source.begin(); field != source.end(); ++field, ++member)
-    *member = {field.key(), read(field.value(), block)};
-  if (may_have_duplicates(members, count)) count = merge_duplicates(members, count);
-  return JsonNode::object(members, count);
-}
-
-JsonNode read(const simdjson::dom::array source, Block& block) {
-  const std::size_t count = count_of(source);
-  JsonNode* const elements = block.take<JsonNode>(count);
-  JsonNode* place = elements;
-  for (const auto value : source) *place++ = read(value, block);
-  return JsonNode::array(elements, count);
-}
-
-JsonNode read(simdjson::dom::element element, Block& block) {
-  using simdjson::dom::element_type;
-  switch (element.type()) {
-    case element_type::OBJECT:
-      return read(element.get_object().value_unsafe(), block);
-    case element_type::ARRAY:
-      return read(element.get_array().value_unsafe(), block);
-    case element_type::STRING:
-      return JsonNode::of(element.get_string().value_unsafe());
-    case element_type::INT64:
-      return JsonNode::of(element.get_int64().value_unsafe());
-    case element_type::UINT64:
-      return JsonNode::of(element.get_uint64().value_unsafe());
-    case element_type::DOUBLE:
-      return JsonNode::of(element.get_double().value_unsafe());
-    case element_type::BOOL:
-      return JsonNode::of(element.get_bool().value_unsafe());
-    case element_type::NULL_VALUE:
-      break;
+  JsonNode root() {
+    at_ = 1;  // behind the word that stands for the document
+    return value();
   }
-  return {};
-}
+
+ private:
+  static constexpr std::uint64_t kPayload = (std::uint64_t{1} << 56) - 1;
+
+  JsonNode value() {
+    const std::uint64_t word = words_[at_++];
+    switch (static_cast<char>(word >> 56)) {
+      case '{':
+        return object(word);
+      case '[':
+        return array(word);
+      case '"':
+        return JsonNode::of(string(word));
+      case 'l':
+        return JsonNode::of(static_cast<std::int64_t>(words_[at_++]));
+      case 'u':
+        return JsonNode::of(words_[at_++]);
+      case 'd':
+        return JsonNode::of(std::bit_cast<double>(words_[at_++]));
+      case 't':
+        return JsonNode::of(true);
+      case 'f':
+        return JsonNode::of(false);
+      default:
+        return {};
+    }
+  }
+
+  JsonNode object(std::uint64_t start) {
+    std::size_t count = count_of(start, 2);
+    JsonMember* const members = block_.take<JsonMember>(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::string_view key = string(words_[at_++]);
+      members[i] = {key, value()};
+    }
+    ++at_;  // the closing brace
+    if (may_have_duplicates(members, count)) count = merge_duplicates(members, count);
+    return JsonNode::object(members, count);
+  }
+
+  JsonNode array(std::uint64_t start) {
+    const std::size_t count = count_of(start, 1);
+    JsonNode* const elements = block_.take<JsonNode>(count);
+    for (std::size_t i = 0; i < count; ++i) elements[i] = value();
+    ++at_;
+    return JsonNode::array(elements, count);
+  }
+
+  std::string_view string(std::uint64_t word) const {
+    const char* const place = strings_ + (word & kPayload);
+    std::uint32_t size;
+    std::memcpy(&size, place, sizeof size);
+    return {place + sizeof size, size};
+  }
+
+  /// Members or elements of the container whose first word has just been read; simdjson counts only so many.
+  std::size_t count_of(std::uint64_t start, std::size_t words_each) const {
+    constexpr std::size_t kSaturated = 0xFFFFFF;
+    const std::size_t counted = (start & kPayload) >> 32;
+    if (counted < kSaturated) return counted;
+    const std::size_t end = (start & 0xFFFFFFFF) - 1;  // the closing word
+    std::size_t count = 0;
+    for (std::size_t at = at_; at < end; ++count) at = behind(at + words_each - 1);
+    return count;
+  }
+
+  /// The place behind the value at `at`.
+  std::size_t behind(std::size_t at) const {
+    switch (static_cast<char>(words_[at] >> 56)) {
+      case '{':
+      case '[':
+        return words_[at] & 0xFFFFFFFF;
+      case 'l':
+      case 'u':
+      case 'd':
+        return at + 2;
+      default:
+        return at + 1;
+    }
+  }
+
+  const std::uint64_t* words_;
+  const char* strings_;
+  Block& block_;
+  std::size_t at_ = 0;
+};
 
 /// Bytes of a block that holds what `value` consists of.
 std::size_t bytes_of(const Json& value) {
@@ -193,11 +239,10 @@ void JsonDocument::build(const Json& value) {
 Result<const JsonNode*> JsonDocument::parse(std::string_view text, std::string_view origin) {
   root_ = {};
   if (!parser_) parser_ = std::make_unique<Parser>();
-  simdjson::dom::element document;
-  const auto error = parser_->parser.parse(text.data(), text.size(), /*realloc_if_needed=*/true).get(document);
+  const auto error = parser_->parser.parse(text.data(), text.size(), /*realloc_if_needed=*/true).error();
   if (error == simdjson::SUCCESS) {
     Block block(reserve(kBytesPerByteOfText * text.size() + sizeof(JsonMember)));
-    root_ = read(document, block);
+    root_ = Tape(parser_->parser.doc, block).root();
     return &root_;
   }
   if (error == simdjson::DEPTH_ERROR)

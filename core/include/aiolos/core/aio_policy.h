@@ -109,7 +109,10 @@ Json to_json(const AioDecision& decision);
 /// Decides. Total: every question has an answer. Rules in docs/aio-policy.md.
 AioDecision decide_aio(const AioQuestion& question);
 
-/// As above with another table of bad hosts; for tests.
+/// The mode that decide_aio decides for, where nobody asks why.
+std::optional<AioMode> choose_aio(const AioQuestion& question);
+
+/// decide_aio with another table of bad hosts; for tests.
 AioDecision decide_aio(const AioQuestion& question, const std::vector<KnownBadIoUring>& known_bad);
 
 }  // namespace aiolos

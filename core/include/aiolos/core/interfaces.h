@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -102,6 +104,8 @@ class SecretStore {
   /// The UUID of the secret with this usage, if any.
   /// @param usage_type "volume", "ceph", "iscsi", ... @param usage_id e.g. the volume's id.
   virtual Result<std::optional<std::string>> find(std::string_view usage_type, std::string_view usage_id) = 0;
+  /// The UUIDs of all secrets with a usage of this type, by their usage's id.
+  virtual Result<std::map<std::string, std::string, std::less<>>> list(std::string_view usage_type) = 0;
 };
 
 /// A running or defined guest, by name or UUID.

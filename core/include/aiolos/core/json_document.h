@@ -133,6 +133,8 @@ class NodeView {
   explicit NodeView(const JsonNode& document) : NodeView(document, document) {}
 
   const JsonNode& node() const { return *node_; }
+  /// Another value of the same document.
+  NodeView view(const JsonNode& node) const { return NodeView(node, *document_); }
   std::string pointer() const { return pointer_within(*document_, node_).value_or(""); }
 
   /// The member `key`; nullopt if absent or null. An error if this value is no object.
