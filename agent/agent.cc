@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "aiolos/disk/disk_xml.h"
 #include "aiolos/plugins/registry.h"
 #include "attachment_flows.h"
 #include "decider.h"
@@ -67,9 +68,7 @@ class AgentImpl : public Agent {
   std::vector<DriverListing> drivers() override;
   Result<HostFacts> host() override { return decider_->host(); }
   Result<std::string> disk_xml(const Json& connection_info, const Json& disk_info) override;
-  Result<void> disk_xml(const JsonNode& connection_info, const JsonNode& disk_info, std::string& xml) override {
-    return decider_->disk_xml(connection_info, disk_info, xml);
-  }
+  std::unique_ptr<DiskXmlBatch> disk_xml_batch() override;
   Result<Explanation> explain(const Json& connection_info, const Json& disk_info) override;
   Result<Explanation> attach(const std::string& domain, const Json& connection_info, const Json& disk_info,
                              bool dry_run) override {
@@ -158,10 +157,29 @@ std::vector<DriverListing> AgentImpl::drivers() {
 }
 
 Result<std::string> AgentImpl::disk_xml(const Json& connection_info, const Json& disk_info) {
-  std::string xml;
-  return disk_xml(JsonDocument(connection_info).root(), JsonDocument(disk_info).root(), xml).map([&] {
-    return std::move(xml);
-  });
+  VolumeSecrets secrets(machine_->secrets());
+  return decider_->disk(JsonDocument(connection_info).root(), JsonDocument(disk_info).root(), secrets)
+      .map([](const disk::DiskConfig& disk) { return disk::emit(disk); });
+}
+
+class BatchImpl : public DiskXmlBatch {
+ public:
+  BatchImpl(const Decider& decider, SecretStore& secrets) : decider_(decider), secrets_(secrets) {}
+
+  Result<void> append_json(const JsonNode& connection_info, const JsonNode& disk_info, std::string& out) override {
+    const auto disk = decider_.disk(connection_info, disk_info, secrets_);
+    if (!disk) return tl::unexpected(disk.error());
+    disk::emit_json_to(out, *disk);
+    return {};
+  }
+
+ private:
+  const Decider& decider_;
+  VolumeSecrets secrets_;
+};
+
+std::unique_ptr<DiskXmlBatch> AgentImpl::disk_xml_batch() {
+  return std::make_unique<BatchImpl>(*decider_, machine_->secrets());
 }
 
 Result<Explanation> AgentImpl::explain(const Json& connection_info, const Json& disk_info) {

@@ -84,9 +84,9 @@ Result<AioQuestion> Decider::question(const Volume& volume, const Attachment& at
   return question;
 }
 
-Result<std::optional<std::string>> Decider::luks_secret(const VolumeInfo& volume) const {
+Result<std::optional<std::string>> Decider::luks_secret(const VolumeInfo& volume, VolumeSecrets& secrets) const {
   if (!volume.encrypted || volume.volume_id.empty()) return std::nullopt;
-  auto secret = machine_.secrets().find("volume", volume.volume_id);
+  auto secret = secrets.find(volume.volume_id);
   if (!secret || *secret || config_.aio.profile == AioProfile::nova) return secret;
   return fail(ErrorKind::configuration,
               fmt::format("volume '{}' is encrypted and libvirt has no secret for it", volume.volume_id),
@@ -95,18 +95,22 @@ Result<std::optional<std::string>> Decider::luks_secret(const VolumeInfo& volume
 }
 
 Result<disk::DiskConfig> Decider::make_disk(const Volume& volume, Attachment&& attachment, CacheMode cache,
-                                            std::optional<AioMode> io) const {
-  auto disk = luks_secret(volume.info).and_then([&](const std::optional<std::string>& secret) {
-    return build_disk(volume.info, volume.disk_info, std::move(attachment), cache, io, secret, config_.aio.profile);
-  });
-  // Profile nova gives what Nova gives, even what libvirt then refuses.
-  if (disk && config_.aio.profile != AioProfile::nova)
-    if (auto valid = disk::validate(*disk); !valid) disk = tl::unexpected(std::move(valid).error());
-  return disk;
+                                            std::optional<AioMode> io, VolumeSecrets& secrets) const {
+  const auto secret = luks_secret(volume.info, secrets);
+  if (!secret) return tl::unexpected(secret.error());
+  const auto build = [&] {  // with one return, as a disk is large to move
+    auto disk =
+        build_disk(volume.info, volume.disk_info, std::move(attachment), cache, io, *secret, config_.aio.profile);
+    // Profile nova gives what Nova gives, even what libvirt then refuses.
+    if (disk && config_.aio.profile != AioProfile::nova)
+      if (auto valid = disk::validate(*disk); !valid) disk = tl::unexpected(std::move(valid).error());
+    return disk;
+  };
+  return build();
 }
 
-Result<void> Decider::disk_xml(const JsonNode& connection_info, const JsonNode& disk_info, std::string& xml) const {
-  xml.clear();
+Result<disk::DiskConfig> Decider::disk(const JsonNode& connection_info, const JsonNode& disk_info,
+                                       VolumeSecrets& secrets) const {
   const auto volume = read_volume(connection_info, disk_info);
   if (!volume) return tl::unexpected(volume.error());
   auto attachment = volume->driver->describe(connection_info);
@@ -119,11 +123,7 @@ Result<void> Decider::disk_xml(const JsonNode& connection_info, const JsonNode& 
     if (!facts) return tl::unexpected(facts.error());
     asked->host = std::move(*facts);
   }
-  const AioDecision decision = decide_aio(*asked);
-  const auto disk = make_disk(*volume, *std::move(attachment), *asked->cache, decision.mode);
-  if (!disk) return tl::unexpected(disk.error());
-  disk::emit_to(xml, *disk);
-  return {};
+  return make_disk(*volume, *std::move(attachment), *asked->cache, choose_aio(*asked), secrets);
 }
 
 Result<std::pair<Explanation, disk::DiskConfig>> Decider::decide(const Volume& volume, const Attachment& attachment,
@@ -147,7 +147,8 @@ Result<std::pair<Explanation, disk::DiskConfig>> Decider::decide(const Volume& v
   asked->host = explanation.host;
   asked->new_contexts = new_contexts;
   explanation.decision = decide_aio(*asked);
-  auto disk = make_disk(volume, Attachment(attachment), *asked->cache, explanation.decision.mode);
+  VolumeSecrets secrets(machine_.secrets());
+  auto disk = make_disk(volume, Attachment(attachment), *asked->cache, explanation.decision.mode, secrets);
   if (!disk) return tl::unexpected(disk.error());
   explanation.xml = disk::emit(*disk);
   return std::pair(std::move(explanation), std::move(*disk));

@@ -10,6 +10,7 @@
 #include "aiolos/disk/disk_config.h"
 #include "aiolos/plugins/registry.h"
 #include "volume_disk.h"
+#include "volume_secrets.h"
 
 namespace aiolos {
 
@@ -33,8 +34,9 @@ class Decider {
   /// Checks the input and finds the driver. The Volume views connection_info: keep that.
   Result<Volume> read_volume(const Json& connection_info, const Json& disk_info) const;
 
-  /// See Agent::disk_xml.
-  Result<void> disk_xml(const JsonNode& connection_info, const JsonNode& disk_info, std::string& xml) const;
+  /// The disk of Agent::disk_xml: decides without probing.
+  Result<disk::DiskConfig> disk(const JsonNode& connection_info, const JsonNode& disk_info,
+                                VolumeSecrets& secrets) const;
 
   /// Decides with probed facts.
   /// @param new_contexts as AioQuestion has it.
@@ -47,10 +49,10 @@ class Decider {
   Result<AioQuestion> question(const Volume& volume, const Attachment& attachment, const StorageFacts* facts) const;
   /// The cache mode, and why if it is not the configured or usual one.
   Result<void> choose_cache(const Volume& volume, const StorageFacts* facts, AioQuestion& question) const;
-  Result<std::optional<std::string>> luks_secret(const VolumeInfo& volume) const;
+  Result<std::optional<std::string>> luks_secret(const VolumeInfo& volume, VolumeSecrets& secrets) const;
   /// The disk that follows from a decision, checked by the model's rules.
   Result<disk::DiskConfig> make_disk(const Volume& volume, Attachment&& attachment, CacheMode cache,
-                                     std::optional<AioMode> io) const;
+                                     std::optional<AioMode> io, VolumeSecrets& secrets) const;
 
   const Config& config_;
   Machine& machine_;

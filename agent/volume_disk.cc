@@ -6,127 +6,156 @@
 
 #include <fmt/format.h>
 
+#include "aiolos/core/key_table.h"
+
 namespace aiolos {
 namespace {
 
 using disk::IoTune;
 
+/// Reads one member of an object into `Into`; it is there, and not null.
+template <typename Into>
+using ReadMember = Result<void> (*)(const NodeView& value, AioProfile profile, Into& into);
+
+/// Reads what `table` knows of an object in one walk; what it does not know is others', and passes unread.
+template <typename Into, std::size_t n>
+Result<void> read_members(const NodeView& object, const KeyTable<ReadMember<Into>, n>& table, AioProfile profile,
+                          Into& into) {
+  if (!object.node().is_object()) return object.mismatch("an object");
+  for (std::size_t i = 0; i < object.node().size(); ++i) {
+    const JsonMember& member = *object.node().member(i);
+    const ReadMember<Into>* const read = table.find(member.key);
+    if (read == nullptr || member.value.is_null()) continue;
+    if (auto done = (*read)(object.view(member.value), profile, into); !done) return done;
+  }
+  return {};
+}
+
 /// One key of qos_specs. Nova 26 knows those without a burst length and a group.
 struct QosKey {
-  std::string_view name;
   disk::Number IoTune::*member;
   bool in_nova;
 };
 
-constexpr std::array kQosKeys{
-    QosKey{"total_bytes_sec", &IoTune::total_bytes_sec, true},
-    QosKey{"read_bytes_sec", &IoTune::read_bytes_sec, true},
-    QosKey{"write_bytes_sec", &IoTune::write_bytes_sec, true},
-    QosKey{"total_iops_sec", &IoTune::total_iops_sec, true},
-    QosKey{"read_iops_sec", &IoTune::read_iops_sec, true},
-    QosKey{"write_iops_sec", &IoTune::write_iops_sec, true},
-    QosKey{"total_bytes_sec_max", &IoTune::total_bytes_sec_max, true},
-    QosKey{"read_bytes_sec_max", &IoTune::read_bytes_sec_max, true},
-    QosKey{"write_bytes_sec_max", &IoTune::write_bytes_sec_max, true},
-    QosKey{"total_iops_sec_max", &IoTune::total_iops_sec_max, true},
-    QosKey{"read_iops_sec_max", &IoTune::read_iops_sec_max, true},
-    QosKey{"write_iops_sec_max", &IoTune::write_iops_sec_max, true},
-    QosKey{"size_iops_sec", &IoTune::size_iops_sec, true},
-    QosKey{"total_bytes_sec_max_length", &IoTune::total_bytes_sec_max_length, false},
-    QosKey{"read_bytes_sec_max_length", &IoTune::read_bytes_sec_max_length, false},
-    QosKey{"write_bytes_sec_max_length", &IoTune::write_bytes_sec_max_length, false},
-    QosKey{"total_iops_sec_max_length", &IoTune::total_iops_sec_max_length, false},
-    QosKey{"read_iops_sec_max_length", &IoTune::read_iops_sec_max_length, false},
-    QosKey{"write_iops_sec_max_length", &IoTune::write_iops_sec_max_length, false},
-};
+constexpr KeyTable<QosKey, 19> kQosKeys({
+    {"total_bytes_sec", {&IoTune::total_bytes_sec, true}},
+    {"read_bytes_sec", {&IoTune::read_bytes_sec, true}},
+    {"write_bytes_sec", {&IoTune::write_bytes_sec, true}},
+    {"total_iops_sec", {&IoTune::total_iops_sec, true}},
+    {"read_iops_sec", {&IoTune::read_iops_sec, true}},
+    {"write_iops_sec", {&IoTune::write_iops_sec, true}},
+    {"total_bytes_sec_max", {&IoTune::total_bytes_sec_max, true}},
+    {"read_bytes_sec_max", {&IoTune::read_bytes_sec_max, true}},
+    {"write_bytes_sec_max", {&IoTune::write_bytes_sec_max, true}},
+    {"total_iops_sec_max", {&IoTune::total_iops_sec_max, true}},
+    {"read_iops_sec_max", {&IoTune::read_iops_sec_max, true}},
+    {"write_iops_sec_max", {&IoTune::write_iops_sec_max, true}},
+    {"size_iops_sec", {&IoTune::size_iops_sec, true}},
+    {"total_bytes_sec_max_length", {&IoTune::total_bytes_sec_max_length, false}},
+    {"read_bytes_sec_max_length", {&IoTune::read_bytes_sec_max_length, false}},
+    {"write_bytes_sec_max_length", {&IoTune::write_bytes_sec_max_length, false}},
+    {"total_iops_sec_max_length", {&IoTune::total_iops_sec_max_length, false}},
+    {"read_iops_sec_max_length", {&IoTune::read_iops_sec_max_length, false}},
+    {"write_iops_sec_max_length", {&IoTune::write_iops_sec_max_length, false}},
+});
 
-/// Reads qos_specs. Keys of other consumers (the storage's front end) are theirs, not ours, and pass unread.
-Result<void> read_qos(const NodeView& data, AioProfile profile, VolumeInfo& volume) {
-  const auto specs = data.find("qos_specs");
-  if (!specs) return tl::unexpected(specs.error());
-  if (!*specs) return {};
-  if (!(*specs)->node().is_object()) {
-    if (profile == AioProfile::nova) return {};  // Nova logs a warning
-    return (*specs)->mismatch("an object");
+/// Keys of other consumers (the storage's front end) are theirs, not ours, and pass unread.
+Result<void> read_qos(const NodeView& specs, AioProfile profile, VolumeInfo& volume) {
+  const bool as_nova = profile == AioProfile::nova;
+  if (!specs.node().is_object()) {
+    if (as_nova) return {};  // Nova logs a warning
+    return specs.mismatch("an object");
   }
-  for (const QosKey& key : kQosKeys) {
-    if (!key.in_nova && profile == AioProfile::nova) continue;
-    const auto value = (*specs)->find_unsigned(key.name);
-    if (!value) return tl::unexpected(value.error());
-    if (*value) volume.iotune.ensure().*key.member = **value;
+  for (std::size_t i = 0; i < specs.node().size(); ++i) {
+    const JsonMember& member = *specs.node().member(i);
+    const QosKey* const key = kQosKeys.find(member.key);
+    if (key == nullptr || member.value.is_null() || (as_nova && !key->in_nova)) continue;
+    const auto number = specs.view(member.value).unsigned_integer();
+    if (!number) return tl::unexpected(number.error());
+    volume.iotune.ensure().*key->member = *number;
   }
-  if (profile == AioProfile::nova) return {};
-  const auto group = (*specs)->find_string("group_name");
+  if (as_nova) return {};
+  const auto group = specs.find_string("group_name");
   if (!group) return tl::unexpected(group.error());
   if (*group) volume.iotune.ensure().group_name = **group;
   return {};
 }
 
-Result<void> read_access_mode(const NodeView& data, VolumeInfo& volume) {
-  const auto mode = data.find_string("access_mode");
+Result<void> read_access_mode(const NodeView& value, AioProfile, VolumeInfo& volume) {
+  const auto mode = value.string();
   if (!mode) return tl::unexpected(mode.error());
-  if (!*mode || (*mode)->empty()) return {};
-  if (**mode != "ro" && **mode != "rw")
-    return fail(ErrorKind::bad_input, fmt::format("invalid access_mode '{}'", **mode), "use ro or rw",
-                data.pointer() + "/access_mode");
-  volume.readonly = **mode == "ro";
+  if (mode->empty()) return {};
+  if (*mode != "ro" && *mode != "rw")
+    return fail(ErrorKind::bad_input, fmt::format("invalid access_mode '{}'", *mode), "use ro or rw", value.pointer());
+  volume.readonly = *mode == "ro";
   return {};
 }
 
-/// Whether a member is what Python calls true: Nova and Cinder pass flags that way.
-bool truthy(const JsonNode& object, std::string_view key) {
-  const JsonNode* const member = object.find(key);
-  if (member == nullptr) return false;
-  switch (member->type()) {
+/// Whether a value is what Python calls true: Nova and Cinder pass flags that way.
+bool truthy(const JsonNode& value) {
+  switch (value.type()) {
     case JsonNode::Type::null: return false;
-    case JsonNode::Type::boolean: return member->boolean();
-    case JsonNode::Type::natural: return member->natural() != 0;
+    case JsonNode::Type::boolean: return value.boolean();
+    case JsonNode::Type::natural: return value.natural() != 0;
     case JsonNode::Type::negative: return true;
-    case JsonNode::Type::real: return member->real() != 0;
-    case JsonNode::Type::string: return !member->string().empty();
+    case JsonNode::Type::real: return value.real() != 0;
+    case JsonNode::Type::string: return !value.string().empty();
     case JsonNode::Type::array:
-    case JsonNode::Type::object: return member->size() != 0;
+    case JsonNode::Type::object: return value.size() != 0;
   }
   return false;
 }
 
 /// A flag: true or false. Profile nova takes whatever is true to Python.
-Result<bool> read_flag(const NodeView& object, std::string_view key, AioProfile profile) {
-  if (profile == AioProfile::nova) return truthy(object.node(), key);
-  const auto flag = object.find(key);
-  if (!flag) return tl::unexpected(flag.error());
-  if (!*flag) return false;
-  if (!(*flag)->node().is_boolean()) return (*flag)->mismatch("true or false");
-  return (*flag)->node().boolean();
+template <bool VolumeInfo::*flag>
+Result<void> read_flag(const NodeView& value, AioProfile profile, VolumeInfo& volume) {
+  if (profile != AioProfile::nova && !value.node().is_boolean()) return value.mismatch("true or false");
+  volume.*flag = truthy(value.node());
+  return {};
 }
 
 /// discard: profile nova passes over everything but true itself, as Nova does.
-Result<bool> read_discard(const NodeView& data, AioProfile profile) {
-  if (profile != AioProfile::nova) return read_flag(data, "discard", profile);
-  const JsonNode* const discard = data.node().find("discard");
-  return discard != nullptr && discard->is_boolean() && discard->boolean();
+Result<void> read_discard(const NodeView& value, AioProfile profile, VolumeInfo& volume) {
+  if (profile == AioProfile::nova && !value.node().is_boolean()) return {};
+  return read_flag<&VolumeInfo::discard>(value, profile, volume);
 }
 
-Result<void> read_data(const NodeView& data, AioProfile profile, VolumeInfo& volume) {
-  if (!data.node().is_object()) return data.mismatch("an object");
-  const auto discard = read_discard(data, profile);
-  if (!discard) return tl::unexpected(discard.error());
-  volume.discard = *discard;
-  const auto encrypted = read_flag(data, "encrypted", profile);
-  if (!encrypted) return tl::unexpected(encrypted.error());
-  volume.encrypted = *encrypted;
-  const auto id = data.find_string("volume_id");
-  if (!id) return tl::unexpected(id.error());
-  if (*id && !(*id)->empty()) volume.volume_id = **id;
-  const auto logical = data.find_unsigned("logical_block_size");
-  if (!logical) return tl::unexpected(logical.error());
-  volume.logical_block_size = *logical;
-  const auto physical = data.find_unsigned("physical_block_size");
-  if (!physical) return tl::unexpected(physical.error());
-  volume.physical_block_size = *physical;
-  if (auto done = read_access_mode(data, volume); !done) return done;
-  return read_qos(data, profile, volume);
+template <auto member, typename Into>
+Result<void> read_number(const NodeView& value, AioProfile, Into& into) {
+  const auto number = value.unsigned_integer();
+  if (!number) return tl::unexpected(number.error());
+  into.*member = *number;
+  return {};
 }
+
+template <auto member>
+Result<void> read_text(const NodeView& value, AioProfile, VolumeInfo& volume) {
+  const auto text = value.string();
+  if (!text) return tl::unexpected(text.error());
+  volume.*member = *text;
+  return {};
+}
+
+constexpr KeyTable<ReadMember<VolumeInfo>, 7> kDataMembers({
+    {"access_mode", read_access_mode},
+    {"discard", read_discard},
+    {"encrypted", read_flag<&VolumeInfo::encrypted>},
+    {"logical_block_size", read_number<&VolumeInfo::logical_block_size, VolumeInfo>},
+    {"physical_block_size", read_number<&VolumeInfo::physical_block_size, VolumeInfo>},
+    {"qos_specs", read_qos},
+    {"volume_id", read_text<&VolumeInfo::volume_id>},
+});
+
+Result<void> read_data(const NodeView& data, AioProfile profile, VolumeInfo& volume) {
+  return read_members(data, kDataMembers, profile, volume);
+}
+
+constexpr KeyTable<ReadMember<VolumeInfo>, 4> kVolumeMembers({
+    {"data", read_data},
+    {"driver_volume_type", read_text<&VolumeInfo::type>},
+    {"multiattach", read_flag<&VolumeInfo::multiattach>},
+    {"serial", read_text<&VolumeInfo::serial>},
+});
 
 /// A word of a closed vocabulary, with all of them in the error.
 template <typename Enum>
@@ -202,17 +231,58 @@ Result<void> set_source(DiskSource&& from, disk::DiskConfig& disk) {
   return {};
 }
 
+template <auto member>
+Result<void> read_disk_word(const NodeView& value, AioProfile, DiskInfo& info) {
+  const auto word = read_word<std::remove_reference_t<decltype(info.*member)>>(value);
+  if (!word) return tl::unexpected(word.error());
+  info.*member = *word;
+  return {};
+}
+
+Result<void> read_target(const NodeView& value, AioProfile, DiskInfo& info) {
+  const auto dev = value.string();
+  if (!dev) return tl::unexpected(dev.error());
+  if (dev->empty())
+    return fail(ErrorKind::bad_input, "the target's name is empty", "name it as the guest will see it: vdb", "/dev");
+  info.dev = *dev;
+  return {};
+}
+
+Result<void> read_boot_index(const NodeView& value, AioProfile profile, DiskInfo& info) {
+  if (auto done = read_number<&DiskInfo::boot_index>(value, profile, info); !done) return done;
+  if (info.boot_index == 0U)
+    return fail(ErrorKind::bad_input, "boot_index 0 is no boot order", "count from 1, as Nova's disk_info does",
+                "/boot_index");
+  return {};
+}
+
+constexpr KeyTable<ReadMember<DiskInfo>, 6> kDiskInfoMembers({
+    {"boot_index", read_boot_index},
+    {"bus", read_disk_word<&DiskInfo::bus>},
+    {"dev", read_target},
+    // Nova's, for disks it creates itself; a volume's follows from its connection_info.
+    {"format", [](const NodeView&, AioProfile, DiskInfo&) -> Result<void> { return {}; }},
+    {"type", read_disk_word<&DiskInfo::type>},
+    {"unit", read_number<&DiskInfo::unit, DiskInfo>},
+});
+
 /// Refuses a misspelt member of disk_info, which would otherwise do nothing.
 Result<void> check_members(const JsonNode& disk_info) {
-  // `format` is Nova's, for disks it creates itself; a volume's follows from its connection_info.
-  static constexpr std::array<std::string_view, 6> kKnown{"bus", "dev", "type", "unit", "boot_index", "format"};
   for (std::size_t i = 0; i < disk_info.size(); ++i) {
     const std::string_view key = disk_info.member(i)->key;
-    if (std::find(kKnown.begin(), kKnown.end(), key) != kKnown.end()) continue;
-    const auto near = nearest(key, kKnown);
+    if (kDiskInfoMembers.find(key) != nullptr) continue;
+    const auto near = nearest(key, kDiskInfoMembers.keys());
     return fail(ErrorKind::bad_input, fmt::format("unknown member '{}'", key),
                 near ? fmt::format("did you mean '{}'?", *near) : std::string("remove it"), "/" + pointer_token(key));
   }
+  return {};
+}
+
+/// Fails for a member that is required and not there.
+Result<void> require(const NodeView& object, std::string_view key) {
+  if (const JsonNode* const found = object.node().find(key); found != nullptr && !found->is_null()) return {};
+  const auto member = object.at(key);
+  if (!member) return tl::unexpected(member.error());
   return {};
 }
 
@@ -221,54 +291,24 @@ Result<void> check_members(const JsonNode& disk_info) {
 Result<DiskInfo> parse_disk_info(const JsonNode& disk_info, AioProfile profile) {
   const NodeView view(disk_info);
   DiskInfo info;
-  if (profile != AioProfile::nova && disk_info.is_object())
-    if (const auto known = check_members(disk_info); !known) return tl::unexpected(known.error());
-  const auto bus = view.at("bus").and_then(read_word<disk::Bus>);
-  if (!bus) return tl::unexpected(bus.error());
-  info.bus = *bus;
-  const auto dev = view.at("dev").and_then([](const NodeView& value) { return value.string(); });
-  if (!dev) return tl::unexpected(dev.error());
-  if (dev->empty())
-    return fail(ErrorKind::bad_input, "the target's name is empty", "name it as the guest will see it: vdb", "/dev");
-  info.dev = *dev;
-  const auto type = view.find("type");
-  if (!type) return tl::unexpected(type.error());
-  if (*type) {
-    const auto kind = read_word<disk::DeviceKind>(**type);
-    if (!kind) return tl::unexpected(kind.error());
-    info.type = *kind;
-  }
-  const auto unit = view.find_unsigned("unit");
-  if (!unit) return tl::unexpected(unit.error());
-  info.unit = *unit;
+  if (profile != AioProfile::nova)
+    if (auto known = check_members(disk_info); !known) return tl::unexpected(std::move(known).error());
+  if (auto read = read_members(view, kDiskInfoMembers, profile, info); !read)
+    return tl::unexpected(std::move(read).error());
+  for (const std::string_view key : {"bus", "dev"})
+    if (auto there = require(view, key); !there) return tl::unexpected(std::move(there).error());
   if (info.unit && info.bus != disk::Bus::scsi && profile != AioProfile::nova)
     return fail(ErrorKind::bad_input, fmt::format("a unit means nothing on bus {}", disk::to_string(info.bus)),
                 "leave it out, or use bus scsi", "/unit");
-  const auto boot_index = view.find_unsigned("boot_index");
-  if (!boot_index) return tl::unexpected(boot_index.error());
-  if (*boot_index && **boot_index == 0)
-    return fail(ErrorKind::bad_input, "boot_index 0 is no boot order", "count from 1, as Nova's disk_info does",
-                "/boot_index");
-  info.boot_index = *boot_index;
   return info;
 }
 
 Result<VolumeInfo> parse_volume_info(const JsonNode& connection_info, AioProfile profile) {
   const NodeView view(connection_info);
   VolumeInfo volume;
-  const auto type = view.at("driver_volume_type").and_then([](const NodeView& value) { return value.string(); });
-  if (!type) return tl::unexpected(type.error());
-  volume.type = *type;
-  const auto serial = view.find_string("serial");
-  if (!serial) return tl::unexpected(serial.error());
-  volume.serial = *serial;
-  const auto multiattach = read_flag(view, "multiattach", profile);
-  if (!multiattach) return tl::unexpected(multiattach.error());
-  volume.multiattach = *multiattach;
-  const auto data = view.find("data");
-  if (!data) return tl::unexpected(data.error());
-  if (*data)
-    if (const auto done = read_data(**data, profile, volume); !done) return tl::unexpected(done.error());
+  if (auto read = read_members(view, kVolumeMembers, profile, volume); !read)
+    return tl::unexpected(std::move(read).error());
+  if (auto there = require(view, "driver_volume_type"); !there) return tl::unexpected(std::move(there).error());
   if (volume.volume_id.empty()) volume.volume_id = volume.serial.value_or("");
   return volume;
 }

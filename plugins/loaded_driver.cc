@@ -216,9 +216,12 @@ Result<void> LoadedDriver::run(const char* slot_name, aiolos_call& call, Slot sl
 template <typename Read>
 auto LoadedDriver::published(const char* slot_name, aiolos_call& call, Read read) const -> decltype(read(call.result)) {
   if (call.result.empty()) return broken(slot_name, "it returned success without a result");
-  auto result = read(call.result);
-  if (!result) return broken(slot_name, fmt::format("its result is wrong: {}", aiolos::describe(result.error())));
-  return result;
+  const auto checked = [&] {  // with one return, as an attachment is large to move
+    auto result = read(call.result);
+    if (!result) result = broken(slot_name, fmt::format("its result is wrong: {}", aiolos::describe(result.error())));
+    return result;
+  };
+  return checked();
 }
 
 Result<Attachment> LoadedDriver::describe(const JsonNode& connection_info) {

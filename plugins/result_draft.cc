@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cstring>
 
 #include "host_call.h"
 
@@ -14,6 +15,12 @@ namespace {
 bool is_index(std::string_view token) {
   if (token == "-") return true;
   return !token.empty() && token.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+/// Whether two texts are equal, compared without a call as the size of one is known.
+template <std::size_t n>
+bool is(std::string_view text, const char (&literal)[n]) {
+  return text.size() == n - 1 && std::memcmp(text.data(), literal, n - 1) == 0;
 }
 
 /// RFC 6901, section 4: "~1" is '/', "~0" is '~'; nullopt for another use of '~'.
@@ -95,22 +102,22 @@ bool ResultDraft::AttachmentDraft::put_host(std::string_view pointer, std::strin
   std::size_t index = 0;
   const auto member = behind_index(pointer, "/source/hosts/", index);
   if (!member || index > hosts.size()) return false;
-  std::string SourceHost::*const place = *member == "/name"        ? &SourceHost::name
-                                         : *member == "/port"      ? &SourceHost::port
-                                         : *member == "/transport" ? &SourceHost::transport
-                                         : *member == "/socket"    ? &SourceHost::socket
-                                                                   : nullptr;
+  std::string SourceHost::*const place = is(*member, "/name")        ? &SourceHost::name
+                                         : is(*member, "/port")      ? &SourceHost::port
+                                         : is(*member, "/transport") ? &SourceHost::transport
+                                         : is(*member, "/socket")    ? &SourceHost::socket
+                                                                     : nullptr;
   if (place == nullptr) return false;
   if (index == hosts.size()) hosts.emplace_back();
   hosts[index].*place = text;
   return true;
 }
 
-bool ResultDraft::AttachmentDraft::put_auth(std::string_view member, std::string_view text) {
-  std::string SourceAuth::*const place = member == "username"      ? &SourceAuth::username
-                                         : member == "secret_type" ? &SourceAuth::secret_type
-                                         : member == "secret_uuid" ? &SourceAuth::secret_uuid
-                                                                   : nullptr;
+bool ResultDraft::AttachmentDraft::put_auth(std::string_view pointer, std::string_view text) {
+  std::string SourceAuth::*const place = is(pointer, "/source/auth/username")      ? &SourceAuth::username
+                                         : is(pointer, "/source/auth/secret_type") ? &SourceAuth::secret_type
+                                         : is(pointer, "/source/auth/secret_uuid") ? &SourceAuth::secret_uuid
+                                                                                   : nullptr;
   if (place == nullptr) return false;
   if (!value.source.auth) value.source.auth.emplace();
   *value.source.auth.*place = text;
@@ -118,27 +125,24 @@ bool ResultDraft::AttachmentDraft::put_auth(std::string_view member, std::string
 }
 
 bool ResultDraft::AttachmentDraft::put(std::string_view pointer, std::string_view text) {
-  static constexpr std::string_view kAuth = "/source/auth/";
   DiskSource& source = value.source;
-  if (pointer == "/source/path") {
+  if (is(pointer, "/source/path")) {
     source.path = text;
-  } else if (pointer == "/source/type") {
+  } else if (is(pointer, "/source/type")) {
     const auto kind = source_kind_from_string(text);
     if (!kind) return false;
     source.kind = *kind;
     has_type = true;
-  } else if (pointer == "/format") {
+  } else if (is(pointer, "/format")) {
     value.format = text;
-  } else if (pointer == "/source/protocol") {
+  } else if (is(pointer, "/source/protocol")) {
     source.protocol = text;
-  } else if (pointer == "/source/name") {
+  } else if (is(pointer, "/source/name")) {
     source.name = text;
-  } else if (pointer == "/source/config_file") {
+  } else if (is(pointer, "/source/config_file")) {
     source.config_file = text;
-  } else if (pointer.starts_with(kAuth)) {
-    return put_auth(pointer.substr(kAuth.size()), text);
   } else {
-    return put_host(pointer, text);
+    return put_host(pointer, text) || put_auth(pointer, text);
   }
   return true;
 }

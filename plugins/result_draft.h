@@ -44,7 +44,7 @@ class ResultDraft {
 
     bool put(std::string_view pointer, std::string_view text);
     bool put_host(std::string_view pointer, std::string_view text);
-    bool put_auth(std::string_view member, std::string_view text);
+    bool put_auth(std::string_view pointer, std::string_view text);
     bool complete() const;
     Json json() const;
   };

@@ -30,11 +30,10 @@ std::string md5_hex(std::string_view text) {
   std::array<std::uint8_t, MD5_DIGEST_SIZE> digest;
   md5_digest(&context, digest.size(), digest.data());
   static constexpr char kDigits[] = "0123456789abcdef";
-  std::string hex;
-  hex.reserve(2 * digest.size());
-  for (const std::uint8_t byte : digest) {
-    hex.push_back(kDigits[byte >> 4]);
-    hex.push_back(kDigits[byte & 0xf]);
+  std::string hex(2 * digest.size(), '\0');
+  for (std::size_t i = 0; i < digest.size(); ++i) {
+    hex[2 * i] = kDigits[digest[i] >> 4];
+    hex[2 * i + 1] = kDigits[digest[i] & 0xf];
   }
   return hex;
 }

@@ -153,6 +153,11 @@ class FakeMachine : public Machine,
     const auto found = world_.secrets.find(std::string(usage_id));
     return found == world_.secrets.end() ? std::nullopt : std::optional(found->second);
   }
+  Result<std::map<std::string, std::string, std::less<>>> list(std::string_view usage_type) override {
+    world_.happened("list secrets");
+    if (usage_type != "volume") return std::map<std::string, std::string, std::less<>>{};
+    return std::map<std::string, std::string, std::less<>>(world_.secrets.begin(), world_.secrets.end());
+  }
 
  private:
   World& world_;

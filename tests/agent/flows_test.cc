@@ -352,6 +352,28 @@ TEST_F(Flows, EncryptedVolumeNeedsItsSecret) {
   EXPECT_THAT(*agent_->disk_xml(encrypted, disk()), HasSubstr("uuid='0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f'"));
 }
 
+TEST_F(Flows, BatchListsTheSecretsOnce) {
+  const auto encrypted = [](int number) {
+    Json info = volume();
+    info["data"]["encrypted"] = true;
+    info["data"]["volume_id"] = fmt::format("volume-{}", number);
+    return info;
+  };
+  for (int i = 0; i < 10; ++i) world_.secrets[fmt::format("volume-{}", i)] = fmt::format("uuid-{}", i);
+  const auto batch = agent_->disk_xml_batch();
+  for (int i = 0; i < 11; ++i) {
+    std::string out = "before ";
+    const auto done =
+        batch->append_json(JsonDocument(encrypted(i)).root(), JsonDocument(disk()).root(), out);
+    ASSERT_EQ(done.has_value(), i < 10);
+    if (done)
+      EXPECT_THAT(out, HasSubstr(fmt::format("uuid='uuid-{}'", i)));
+    else
+      EXPECT_EQ(out, "before ");
+  }
+  EXPECT_THAT(world_.events, ElementsAre("list secrets"));
+}
+
 TEST_F(Flows, DetachTakesTheDiskThenTheVolume) {
   ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
   world_.events.clear();

@@ -72,6 +72,15 @@ AIOLOS_API Json to_json(const std::vector<DriverListing>& drivers);
 /// {"error": {"kind", "message", "next", "where"?}}
 AIOLOS_API Json to_json(const Error& error);
 
+/// Makes the XML of many disks, one after the other, with the same memory for all. For one thread at a time; let each
+/// thread have its own. libvirt's secrets are seen as they were when they were first needed.
+class DiskXmlBatch {
+ public:
+  virtual ~DiskXmlBatch() = default;
+  /// Appends the `<disk>`, as Agent::disk_xml gives it, as a JSON string. After an error `out` is as it was.
+  virtual Result<void> append_json(const JsonNode& connection_info, const JsonNode& disk_info, std::string& out) = 0;
+};
+
 /// The flows. All methods may be called from several threads at once; work on the same target waits for its turn,
 /// between processes too. connection_info and disk_info are Nova's and Cinder's (docs/formats.md).
 class AIOLOS_API Agent {
@@ -95,8 +104,8 @@ class AIOLOS_API Agent {
   /// The `<disk>` of a volume that is connected already, or whose place can be computed. Touches nothing.
   virtual Result<std::string> disk_xml(const Json& connection_info, const Json& disk_info) = 0;
 
-  /// The same of documents that are only read, for many disks. @param xml is replaced; use one string for all.
-  virtual Result<void> disk_xml(const JsonNode& connection_info, const JsonNode& disk_info, std::string& xml) = 0;
+  /// For many of them, from documents that are only read. Borrows this agent.
+  virtual std::unique_ptr<DiskXmlBatch> disk_xml_batch() = 0;
 
   /// The decision for a volume as it stands on this host. Probes, but changes nothing.
   virtual Result<Explanation> explain(const Json& connection_info, const Json& disk_info) = 0;
