@@ -4,11 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <cstring>
-#include <functional>
-#include <future>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -20,133 +21,76 @@
 namespace aiolos::cli {
 namespace {
 
-// Big enough that starting a thread for a part of it, and waiting for the slower one, cost nothing beside the work.
-constexpr std::size_t kChunk = std::size_t{4} << 20;
-// Less than this is not worth a thread.
-constexpr std::size_t kSmall = std::size_t{64} << 10;
+// What one thread takes at a time: enough that taking turns costs nothing beside the work, and little enough that it
+// and its answers stay in a core's cache.
+constexpr std::size_t kChunk = std::size_t{256} << 10;
 
-/// Answers one line of input after the other, with the same memory for all. For one thread at a time.
-class Answerer {
+/// Whole lines of the input, and where they stand in it.
+struct Chunk {
+  std::string_view lines;
+  std::size_t number = 0;      ///< Of the chunk, from 0.
+  std::size_t first_line = 0;  ///< From 1.
+};
+
+/// Memory for a chunk that grows with the longest line and is never zeroed.
+class ChunkBuffer {
  public:
-  explicit Answerer(Agent& agent) : agent_(&agent) {}
-
-  /// One line of output for each of input that is not blank. The answers live until the next call.
-  std::string_view answer_lines(std::string_view lines) {
-    answers_.clear();
-    while (!lines.empty()) {
-      const std::size_t end = lines.find('\n');
-      const std::string_view line = lines.substr(0, end);
-      if (line.find_first_not_of(" \t\r") != std::string_view::npos) answer(line);
-      lines.remove_prefix(end == std::string_view::npos ? lines.size() : end + 1);
-    }
-    return answers_;
+  char* data() { return data_.get(); }
+  std::size_t capacity() const { return capacity_; }
+  void grow(std::size_t capacity, std::size_t kept) {
+    auto larger = std::make_unique_for_overwrite<char[]>(capacity);
+    std::memcpy(larger.get(), data_.get(), kept);
+    data_ = std::move(larger);
+    capacity_ = capacity;
   }
 
  private:
-  void answer(std::string_view line) {
-    if (const auto done = disk_xml(line)) {
-      answers_ += R"({"xml":)";
-      append_json_string(answers_, xml_);
-      answers_ += '}';
-    } else {
-      answers_ += to_json(done.error()).dump(-1, ' ', false, Json::error_handler_t::replace);
-    }
-    answers_ += '\n';
-  }
-
-  Result<void> disk_xml(std::string_view line) {
-    const auto request = document_.parse(line, "line");
-    if (!request) return tl::unexpected(request.error());
-    const NodeView view(**request);
-    const auto connection = view.at("connection_info");
-    if (!connection) return tl::unexpected(connection.error());
-    const auto disk = view.at("disk_info");
-    if (!disk) return tl::unexpected(disk.error());
-    return agent_->disk_xml(connection->node(), disk->node(), xml_);
-  }
-
-  Agent* agent_;
-  JsonDocument document_;
-  std::string xml_;
-  std::string answers_;
+  std::size_t capacity_ = kChunk;
+  std::unique_ptr<char[]> data_ = std::make_unique_for_overwrite<char[]>(kChunk);
 };
 
-/// Answers whole lines with all cores, in order.
-class Answerers {
- public:
-  explicit Answerers(Agent& agent) {
-    const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
-    for (unsigned i = 0; i < cores; ++i) answerers_.emplace_back(agent);
-  }
-
-  /// @param take is given the answers piece by piece; an error of its ends the work.
-  Result<void> answer(std::string_view lines, const std::function<Result<void>(std::string_view)>& take) {
-    std::vector<std::future<std::string_view>> work;
-    const std::size_t parts = answerers_.size();
-    for (std::size_t i = 0; i < parts && !lines.empty(); ++i) {
-      std::size_t size = lines.size() / (parts - i);
-      const std::size_t end = i + 1 == parts ? std::string_view::npos : lines.find('\n', size);
-      size = end == std::string_view::npos ? lines.size() : end + 1;
-      // A small input is answered at once: a shell loop that feeds line by line must not wait for threads.
-      const auto policy = size < kSmall ? std::launch::deferred : std::launch::async;
-      work.push_back(std::async(policy, &Answerer::answer_lines, &answerers_[i], lines.substr(0, size)));
-      lines.remove_prefix(size);
-    }
-    Result<void> done;
-    for (auto& part : work) {
-      const std::string_view answers = part.get();
-      if (done) done = take(answers);
-    }
-    return done;
-  }
-
- private:
-  std::vector<Answerer> answerers_;
-};
-
-/// Reads whole lines, as many as there are at once.
+/// The input, handed out in chunks. For one thread at a time.
 class Input {
  public:
   explicit Input(int fd) : fd_(fd) {}
 
-  /// Waits for a line and takes what came with it; the last may lack its newline. Empty at the end of the input. Lives
-  /// until the next call.
-  Result<std::string_view> read_lines() {
-    std::memmove(buffer_.get(), buffer_.get() + taken_, filled_ - taken_);
-    filled_ -= std::exchange(taken_, 0);
-    while (taken_ == 0) {
-      const auto got = read_more();
+  /// Waits for a line and takes what came with it; the last may lack its newline. No lines at the end of the input. They
+  /// live as long as `buffer` is not used again.
+  Result<Chunk> take(ChunkBuffer& buffer) {
+    std::size_t filled = rest_.size();
+    if (buffer.capacity() < filled + kChunk / 2) buffer.grow(filled + kChunk, 0);
+    std::memcpy(buffer.data(), rest_.data(), filled);
+    std::size_t whole = 0;
+    for (bool at_end = false; whole == 0 && !at_end;) {
+      if (filled == buffer.capacity()) buffer.grow(2 * filled, filled);
+      const auto got = read_some(buffer.data() + filled, buffer.capacity() - filled);
       if (!got) return tl::unexpected(got.error());
-      const std::string_view whole(buffer_.get(), filled_);
-      taken_ = *got == 0 ? filled_ : whole.rfind('\n') + 1;  // npos + 1 is 0: no whole line yet
-      if (*got == 0) break;
+      at_end = *got == 0;
+      filled += *got;
+      whole = at_end ? filled : std::string_view(buffer.data(), filled).rfind('\n') + 1;  // npos + 1 is 0
     }
-    return std::string_view(buffer_.get(), taken_);
+    rest_.assign(buffer.data() + whole, filled - whole);
+    const Chunk chunk{{buffer.data(), whole}, number_++, line_};
+    for (std::size_t at = 0; (at = chunk.lines.find('\n', at)) != std::string_view::npos; ++at) ++line_;
+    return chunk;
   }
 
  private:
-  Result<std::size_t> read_more() {
-    if (capacity_ - filled_ < kChunk) {
-      auto larger = std::make_unique_for_overwrite<char[]>(capacity_ = 2 * filled_ + kChunk);
-      std::memcpy(larger.get(), buffer_.get(), filled_);
-      buffer_ = std::move(larger);
-    }
+  Result<std::size_t> read_some(char* place, std::size_t size) {
     while (true) {
-      const ssize_t got = ::read(fd_, buffer_.get() + filled_, kChunk);
+      const ssize_t got = ::read(fd_, place, size);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0)
         return fail(ErrorKind::bad_input, fmt::format("cannot read standard input: {}", std::strerror(errno)),
                     "give JSON lines on standard input");
-      filled_ += static_cast<std::size_t>(got);
       return static_cast<std::size_t>(got);
     }
   }
 
-  int fd_;
-  std::unique_ptr<char[]> buffer_ = std::make_unique_for_overwrite<char[]>(2 * kChunk);
-  std::size_t capacity_ = 2 * kChunk;
-  std::size_t filled_ = 0;
-  std::size_t taken_ = 0;  // of what is filled, handed out
+  const int fd_;
+  std::string rest_;  ///< The beginning of a line whose end was not read yet.
+  std::size_t number_ = 0;
+  std::size_t line_ = 1;
 };
 
 Result<void> write_all(int fd, std::string_view text) {
@@ -161,18 +105,130 @@ Result<void> write_all(int fd, std::string_view text) {
   return {};
 }
 
+/// Answers lines, with the same memory for all. For one thread at a time.
+class Answerer {
+ public:
+  explicit Answerer(Agent& agent) : agent_(agent) {}
+
+  /// One line of output for each of input that is not blank. The answers live until the next call.
+  std::string_view answer(const Chunk& chunk) {
+    answers_.clear();
+    batch_ = agent_.disk_xml_batch();  // a secret that is defined between two chunks is seen
+    line_ = chunk.first_line;
+    for (std::string_view rest = chunk.lines; !rest.empty(); ++line_) {
+      const std::size_t end = rest.find('\n');
+      const std::string_view line = rest.substr(0, end);
+      if (line.find_first_not_of(" \t\r") != std::string_view::npos) answer_line(line);
+      rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    }
+    return answers_;
+  }
+
+ private:
+  void answer_line(std::string_view line) {
+    const std::size_t before = answers_.size();
+    answers_ += R"({"xml":)";
+    if (const auto done = append_xml(line)) {
+      answers_ += '}';
+    } else {
+      answers_.resize(before);
+      answers_ += to_json(done.error()).dump(-1, ' ', false, Json::error_handler_t::replace);
+    }
+    answers_ += '\n';
+  }
+
+  Result<void> append_xml(std::string_view line) {
+    auto request = document_.parse(line, "line");
+    if (!request) request = document_.parse(line, fmt::format("line {}", line_));  // the same, told better
+    if (!request) return tl::unexpected(request.error());
+    const NodeView view(**request);
+    const auto connection = view.at("connection_info");
+    if (!connection) return tl::unexpected(connection.error());
+    const auto disk = view.at("disk_info");
+    if (!disk) return tl::unexpected(disk.error());
+    return batch_->append_json(connection->node(), disk->node(), answers_);
+  }
+
+  Agent& agent_;
+  std::unique_ptr<DiskXmlBatch> batch_;
+  JsonDocument document_;
+  std::string answers_;
+  std::size_t line_ = 0;
+};
+
+/// Threads that each take a chunk, answer it, and write when all before it have been written.
+class Batch {
+ public:
+  Batch(Agent& agent, int input_fd, int output_fd) : agent_(agent), input_(input_fd), output_fd_(output_fd) {}
+
+  Result<void> run() {
+    std::vector<std::jthread> helpers;
+    ChunkBuffer buffer;
+    Answerer answerer(agent_);
+    while (step(buffer, answerer)) {
+      // A small input, or a caller that waits for each answer, is done before a thread would have started.
+      if (!is_large_ || !helpers.empty()) continue;
+      for (unsigned core = 1; core < std::thread::hardware_concurrency(); ++core)
+        helpers.emplace_back([this] { work(); });
+    }
+    helpers.clear();
+    return result_;
+  }
+
+ private:
+  void work() {
+    ChunkBuffer buffer;
+    Answerer answerer(agent_);
+    while (step(buffer, answerer)) {
+    }
+  }
+
+  /// One chunk. @return false at the end of the input, or after an error.
+  bool step(ChunkBuffer& buffer, Answerer& answerer) {
+    Chunk chunk;
+    {
+      const std::lock_guard lock(input_mutex_);
+      if (ended_) return false;
+      auto taken = input_.take(buffer);
+      ended_ = !taken || taken->lines.empty();
+      if (!taken) end_with(taken.error());
+      if (ended_) return false;
+      chunk = *taken;
+      is_large_ = chunk.lines.size() >= kChunk / 2;
+    }
+    return write(chunk.number, answerer.answer(chunk));
+  }
+
+  bool write(std::size_t number, std::string_view answers) {
+    std::unique_lock lock(output_mutex_);
+    turn_.wait(lock, [&] { return written_ == number || !result_; });
+    if (!result_) return false;
+    if (auto done = write_all(output_fd_, answers); !done) result_ = std::move(done);
+    ++written_;
+    turn_.notify_all();
+    return result_.has_value();
+  }
+
+  void end_with(const Error& error) {
+    const std::lock_guard lock(output_mutex_);
+    if (result_) result_ = tl::unexpected(error);
+    turn_.notify_all();
+  }
+
+  Agent& agent_;
+  std::mutex input_mutex_;
+  Input input_;
+  bool ended_ = false;
+  std::atomic<bool> is_large_ = false;  ///< Whether the last chunk was worth more threads.
+  std::mutex output_mutex_;
+  std::condition_variable turn_;
+  const int output_fd_;
+  std::size_t written_ = 0;
+  Result<void> result_;
+};
+
 }  // namespace
 
-Result<void> run_batch(Agent& agent, int input_fd, int output_fd) {
-  Answerers answerers(agent);
-  Input input(input_fd);
-  while (true) {
-    const auto lines = input.read_lines();
-    if (!lines) return tl::unexpected(lines.error());
-    if (lines->empty()) return {};
-    const auto write = [&](std::string_view answers) { return write_all(output_fd, answers); };
-    if (auto done = answerers.answer(*lines, write); !done) return done;
-  }
-}
+Result<void> run_batch(Agent& agent, int input_fd, int output_fd) { return Batch(agent, input_fd, output_fd).run(); }
 
 }  // namespace aiolos::cli
