@@ -84,8 +84,7 @@ Result<void> read_qos(const NodeView& specs, AioProfile profile, VolumeInfo& vol
 Result<void> read_access_mode(const NodeView& value, AioProfile, VolumeInfo& volume) {
   const auto mode = value.string();
   if (!mode) return tl::unexpected(mode.error());
-  if (mode->empty()) return {};
-  if (*mode != "ro" && *mode != "rw")
+  if (!mode->empty() && *mode != "ro" && *mode != "rw")
     return fail(ErrorKind::bad_input, fmt::format("invalid access_mode '{}'", *mode), "use ro or rw", value.pointer());
   volume.readonly = *mode == "ro";
   return {};
@@ -116,8 +115,9 @@ Result<void> read_flag(const NodeView& value, AioProfile profile, VolumeInfo& vo
 
 /// discard: profile nova passes over everything but true itself, as Nova does.
 Result<void> read_discard(const NodeView& value, AioProfile profile, VolumeInfo& volume) {
-  if (profile == AioProfile::nova && !value.node().is_boolean()) return {};
-  return read_flag<&VolumeInfo::discard>(value, profile, volume);
+  if (profile != AioProfile::nova) return read_flag<&VolumeInfo::discard>(value, profile, volume);
+  volume.discard = value.node().is_boolean() && value.node().boolean();
+  return {};
 }
 
 template <auto member, typename Into>

@@ -4,6 +4,7 @@
 // Sources: libvirt formatdomain; each rule was tried on libvirt 9.0 and QEMU 7.2, or is QEMU's own (block/throttle,
 // hw/block/block.c, hw/block/virtio-blk.c).
 #include <algorithm>
+#include <bit>
 
 #include "aiolos/disk/disk_xml.h"
 #include "property_table.h"
@@ -109,7 +110,7 @@ class Validator {
     boot();
     address();
     vhost();
-    characters(disk_table(), &disk_, "disk");
+    characters(disk_table(), &disk_, Place{nullptr, nullptr});
   }
 
  private:
@@ -663,17 +664,29 @@ class Validator {
              "leave it out: the server decides");
   }
 
+  /// Where a property stands; made into a path only when something is wrong there.
+  struct Place {
+    const Place* above;
+    const Row* row;
+
+    std::string path() const {
+      if (above == nullptr) return "disk";
+      return above->path() + (row->shape == Row::Shape::attribute ? "/@" : "/") + std::string(row->name);
+    }
+  };
+
   /// Text that XML cannot carry, anywhere in the disk.
-  void characters(const Table& table, const void* owner, const std::string& path) {
-    for (const Row& row : table.rows) {
-      const std::string inner = path + (row.shape == Row::Shape::attribute ? "/@" : "/") + std::string(row.name);
+  void characters(const Table& table, const void* owner, const Place& place) {
+    for (std::uint64_t rows = table.present(owner); rows != 0; rows &= rows - 1) {
+      const Row& row = table.rows[static_cast<std::size_t>(std::countr_zero(rows))];
+      const Place inner{&place, &row};
       if (row.shape == Row::Shape::element) {
         for (std::size_t i = 0; i < row.count(owner); ++i) characters(row.table(), row.at(owner, i), inner);
       } else if (row.value == Row::Value::text) {
         char scratch[kScratchSize];
         std::string_view text;
         if (row.get(owner, scratch, text) && find_bad_character(text))
-          refuse(inner, std::string(text), "holds a character that XML cannot carry",
+          refuse(inner.path(), std::string(text), "holds a character that XML cannot carry",
                  "use UTF-8 without control characters");
       }
     }

@@ -5,7 +5,6 @@
 #include <bit>
 #include <charconv>
 #include <cstring>
-#include <unordered_map>
 
 #include <fmt/format.h>
 #include <simdjson.h>
@@ -19,9 +18,6 @@ namespace {
 // and an element than `1,`.
 constexpr std::size_t kBytesPerByteOfText = 8;
 static_assert(sizeof(JsonMember) <= 5 * kBytesPerByteOfText && sizeof(JsonNode) <= 2 * kBytesPerByteOfText);
-
-// Enough for every object that people write; above it a table finds duplicates.
-constexpr std::size_t kFewMembers = 64;
 
 /// Gives out room in a block that is known to be large enough.
 class Block {
@@ -39,36 +35,6 @@ class Block {
  private:
   std::byte* at_;
 };
-
-/// Keeps the last of members with the same key, at the place of the first. @return how many are left.
-std::size_t merge_duplicates(JsonMember* members, std::size_t count) {
-  std::unordered_map<std::string_view, JsonMember*> seen;
-  std::size_t kept = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto [place, is_new] = seen.try_emplace(members[i].key, members + kept);
-    if (is_new)
-      members[kept++] = members[i];
-    else
-      place->second->value = members[i].value;
-  }
-  return kept;
-}
-
-/// Whether two members may have the same key: quick for the few members that objects have, and true for many.
-bool may_have_duplicates(const JsonMember* members, std::size_t count) {
-  if (count > kFewMembers) return true;
-  std::uint64_t seen = 0;  // a bit for each hash
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::string_view key = members[i].key;
-    const std::size_t ends = key.empty() ? 0 : static_cast<std::size_t>(key.front() * 5 + key.back());
-    const std::uint64_t bit = std::uint64_t{1} << ((ends + key.size() * 7) & 63);
-    if ((seen & bit) != 0)
-      for (std::size_t j = 0; j < i; ++j)
-        if (members[j].key == key) return true;
-    seen |= bit;
-  }
-  return false;
-}
 
 /// Turns what simdjson parsed into nodes, in one walk over its tape: its own iterators would look at most words twice.
 /// Source: simdjson, doc/tape.md.
@@ -110,14 +76,13 @@ class Tape {
   }
 
   JsonNode object(std::uint64_t start) {
-    std::size_t count = count_of(start, 2);
+    const std::size_t count = count_of(start, 2);
     JsonMember* const members = block_.take<JsonMember>(count);
     for (std::size_t i = 0; i < count; ++i) {
-      const std::string_view key = string(words_[at_++]);
-      members[i] = {key, value()};
+      members[i].key = string(words_[at_++]);
+      members[i].value = is_string(words_[at_]) ? JsonNode::of(string(words_[at_++])) : value();
     }
     ++at_;  // the closing brace
-    if (may_have_duplicates(members, count)) count = merge_duplicates(members, count);
     return JsonNode::object(members, count);
   }
 
@@ -128,6 +93,8 @@ class Tape {
     ++at_;
     return JsonNode::array(elements, count);
   }
+
+  static bool is_string(std::uint64_t word) { return word >> 56 == '"'; }
 
   std::string_view string(std::uint64_t word) const {
     const char* const place = strings_ + (word & kPayload);
@@ -278,7 +245,7 @@ Json to_json(const JsonNode& value) {
       Json object = Json::object();
       auto& members = object.get_ref<Json::object_t&>();
       for (std::size_t i = 0; i < value.size(); ++i)
-        members.emplace(value.member(i)->key, to_json(value.member(i)->value));
+        members.insert_or_assign(std::string(value.member(i)->key), to_json(value.member(i)->value));
       return object;
     }
   }

@@ -37,7 +37,7 @@ class JsonNode {
   static constexpr JsonNode of(double number);
   static constexpr JsonNode of(std::string_view text);
   static constexpr JsonNode array(const JsonNode* elements, std::size_t count);
-  /// @param members without two of the same key.
+  /// @param members of which the last with a key counts.
   static constexpr JsonNode object(const JsonMember* members, std::size_t count);
 
   constexpr Type type() const { return static_cast<Type>(type_); }
@@ -224,7 +224,7 @@ inline bool equal(std::string_view a, std::string_view b) {
 
 inline const JsonNode* JsonNode::find(std::string_view key) const {
   if (!is_object()) return nullptr;
-  for (const JsonMember* member = members_; member != members_ + size_; ++member)
+  for (const JsonMember* member = members_ + size_; member-- != members_;)
     if (detail::equal(member->key, key)) return &member->value;
   return nullptr;
 }
