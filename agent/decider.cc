@@ -94,13 +94,13 @@ Result<std::optional<std::string>> Decider::luks_secret(const VolumeInfo& volume
                           "value", volume.volume_id));
 }
 
-Result<disk::DiskConfig> Decider::make_disk(const Volume& volume, Attachment&& attachment, CacheMode cache,
+Result<disk::DiskConfig> Decider::make_disk(Volume&& volume, Attachment&& attachment, CacheMode cache,
                                             std::optional<AioMode> io, VolumeSecrets& secrets) const {
   const auto secret = luks_secret(volume.info, secrets);
   if (!secret) return tl::unexpected(secret.error());
   const auto build = [&] {  // with one return, as a disk is large to move
     auto disk =
-        build_disk(volume.info, volume.disk_info, std::move(attachment), cache, io, *secret, config_.aio.profile);
+        build_disk(std::move(volume.info), volume.disk_info, std::move(attachment), cache, io, *secret, config_.aio.profile);
     // Profile nova gives what Nova gives, even what libvirt then refuses.
     if (disk && config_.aio.profile != AioProfile::nova)
       if (auto valid = disk::validate(*disk); !valid) disk = tl::unexpected(std::move(valid).error());
@@ -111,7 +111,7 @@ Result<disk::DiskConfig> Decider::make_disk(const Volume& volume, Attachment&& a
 
 Result<disk::DiskConfig> Decider::disk(const JsonNode& connection_info, const JsonNode& disk_info,
                                        VolumeSecrets& secrets) const {
-  const auto volume = read_volume(connection_info, disk_info);
+  auto volume = read_volume(connection_info, disk_info);
   if (!volume) return tl::unexpected(volume.error());
   auto attachment = volume->driver->describe(connection_info);
   if (!attachment) return tl::unexpected(attachment.error());
@@ -123,7 +123,7 @@ Result<disk::DiskConfig> Decider::disk(const JsonNode& connection_info, const Js
     if (!facts) return tl::unexpected(facts.error());
     asked->host = std::move(*facts);
   }
-  return make_disk(*volume, *std::move(attachment), *asked->cache, choose_aio(*asked), secrets);
+  return make_disk(*std::move(volume), *std::move(attachment), *asked->cache, choose_aio(*asked), secrets);
 }
 
 Result<std::pair<Explanation, disk::DiskConfig>> Decider::decide(const Volume& volume, const Attachment& attachment,
@@ -148,7 +148,7 @@ Result<std::pair<Explanation, disk::DiskConfig>> Decider::decide(const Volume& v
   asked->new_contexts = new_contexts;
   explanation.decision = decide_aio(*asked);
   VolumeSecrets secrets(machine_.secrets());
-  auto disk = make_disk(volume, Attachment(attachment), *asked->cache, explanation.decision.mode, secrets);
+  auto disk = make_disk(Volume(volume), Attachment(attachment), *asked->cache, explanation.decision.mode, secrets);
   if (!disk) return tl::unexpected(disk.error());
   explanation.xml = disk::emit(*disk);
   return std::pair(std::move(explanation), std::move(*disk));

@@ -51,7 +51,7 @@ class Decider {
   Result<void> choose_cache(const Volume& volume, const StorageFacts* facts, AioQuestion& question) const;
   Result<std::optional<std::string>> luks_secret(const VolumeInfo& volume, VolumeSecrets& secrets) const;
   /// The disk that follows from a decision, checked by the model's rules.
-  Result<disk::DiskConfig> make_disk(const Volume& volume, Attachment&& attachment, CacheMode cache,
+  Result<disk::DiskConfig> make_disk(Volume&& volume, Attachment&& attachment, CacheMode cache,
                                      std::optional<AioMode> io, VolumeSecrets& secrets) const;
 
   const Config& config_;

@@ -295,8 +295,9 @@ Result<DiskInfo> parse_disk_info(const JsonNode& disk_info, AioProfile profile) 
     if (auto known = check_members(disk_info); !known) return tl::unexpected(std::move(known).error());
   if (auto read = read_members(view, kDiskInfoMembers, profile, info); !read)
     return tl::unexpected(std::move(read).error());
-  for (const std::string_view key : {"bus", "dev"})
-    if (auto there = require(view, key); !there) return tl::unexpected(std::move(there).error());
+  if (auto there = require(view, "bus"); !there) return tl::unexpected(std::move(there).error());
+  if (info.dev.empty())
+    if (auto there = require(view, "dev"); !there) return tl::unexpected(std::move(there).error());
   if (info.unit && info.bus != disk::Bus::scsi && profile != AioProfile::nova)
     return fail(ErrorKind::bad_input, fmt::format("a unit means nothing on bus {}", disk::to_string(info.bus)),
                 "leave it out, or use bus scsi", "/unit");
@@ -308,7 +309,8 @@ Result<VolumeInfo> parse_volume_info(const JsonNode& connection_info, AioProfile
   VolumeInfo volume;
   if (auto read = read_members(view, kVolumeMembers, profile, volume); !read)
     return tl::unexpected(std::move(read).error());
-  if (auto there = require(view, "driver_volume_type"); !there) return tl::unexpected(std::move(there).error());
+  if (volume.type.empty())
+    if (auto there = require(view, "driver_volume_type"); !there) return tl::unexpected(std::move(there).error());
   if (volume.volume_id.empty()) volume.volume_id = volume.serial.value_or("");
   return volume;
 }
@@ -319,7 +321,7 @@ CacheMode choose_cache_mode(const Config& config, SourceKind source, bool sharea
   return configured == config.disk_cachemodes.end() ? CacheMode::none : configured->second;
 }
 
-Result<disk::DiskConfig> build_disk(const VolumeInfo& volume, const DiskInfo& info, Attachment&& attachment,
+Result<disk::DiskConfig> build_disk(VolumeInfo&& volume, const DiskInfo& info, Attachment&& attachment,
                                     CacheMode cache, std::optional<AioMode> io,
                                     const std::optional<std::string>& secret_uuid, AioProfile profile) {
   Result<disk::DiskConfig> made(tl::in_place);  // returned as it is: a disk is large to move
@@ -333,7 +335,7 @@ Result<disk::DiskConfig> build_disk(const VolumeInfo& volume, const DiskInfo& in
   disk.target.dev = info.dev;
   disk.target.bus = info.bus;
   disk.serial = volume.serial;
-  disk.iotune = volume.iotune;
+  disk.iotune = std::move(volume.iotune);
   if (volume.logical_block_size || volume.physical_block_size) {
     disk.blockio.ensure().logical_block_size = volume.logical_block_size;
     disk.blockio->physical_block_size = volume.physical_block_size;

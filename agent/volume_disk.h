@@ -49,10 +49,10 @@ Result<VolumeInfo> parse_volume_info(const JsonNode& connection_info, AioProfile
 CacheMode choose_cache_mode(const Config& config, SourceKind source, bool shareable);
 
 /// Puts the disk together.
-/// @param attachment its texts are taken over.
+/// @param volume,attachment what they own is taken over.
 /// @param secret_uuid of the libvirt secret that opens a LUKS volume, if it is one.
 /// @return an error where the attachment holds a word or port that libvirt does not know.
-Result<disk::DiskConfig> build_disk(const VolumeInfo& volume, const DiskInfo& info, Attachment&& attachment,
+Result<disk::DiskConfig> build_disk(VolumeInfo&& volume, const DiskInfo& info, Attachment&& attachment,
                                     CacheMode cache, std::optional<AioMode> io,
                                     const std::optional<std::string>& secret_uuid, AioProfile profile);
 

@@ -2,6 +2,7 @@
 // Tags, attributes and text, written straight into one buffer: what both ways of emitting an element are made of.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -143,38 +144,37 @@ class XmlWriter {
     append("='");
   }
 
-  /// Whether none of eight bytes may need an escape, in XML or JSON, and all are ASCII. They are letters, digits and
-  /// dashes nearly always.
-  static bool is_plain(std::uint64_t word) {
-    constexpr std::uint64_t ones = 0x0101010101010101U;
-    constexpr std::uint64_t high_bits = 0x8080808080808080U;
-    constexpr auto zero_bytes = [](std::uint64_t bytes) { return (bytes - ones) & ~bytes; };
-    const std::uint64_t control = (word - 0x20 * ones) & ~word;
-    const std::uint64_t ampersand_or_quote = zero_bytes((word & ~ones) ^ 0x26 * ones);  // 0x26 and 0x27
-    const std::uint64_t angle = zero_bytes((word & ~(2 * ones)) ^ 0x3C * ones);         // 0x3C and 0x3E
-    const std::uint64_t json = zero_bytes(word ^ 0x22 * ones) | zero_bytes(word ^ 0x5C * ones);
-    return ((control | ampersand_or_quote | angle | json | word) & high_bits) == 0;
+  /// Bytes that are looked at together, and how many they are.
+  using Bytes [[gnu::vector_size(16)]] = signed char;
+  static constexpr std::size_t kStep = sizeof(Bytes);
+
+  /// Whether none of the bytes may need an escape, in XML or JSON, and all are ASCII. They are letters, digits and dashes
+  /// nearly always.
+  static bool is_plain(Bytes bytes) {
+    const Bytes special = (bytes < 0x20) | (bytes == '&') | (bytes == '\'') | (bytes == '<') | (bytes == '>') |
+                          (bytes == '"') | (bytes == '\\');  // what is not ASCII is negative
+    const auto halves = std::bit_cast<std::array<std::uint64_t, 2>>(special);
+    return (halves[0] | halves[1]) == 0;
   }
 
   /// Copies `value`, for which there is room, if nothing in it needs an escape; most need none.
   /// @return false, nothing written, if something may.
   bool copy_plain(std::string_view value) {
-    constexpr std::size_t word = sizeof(std::uint64_t);
-    const auto copy = [&](std::size_t i) {
-      std::uint64_t bytes;
-      std::memcpy(&bytes, value.data() + i, word);
-      std::memcpy(at_ + i, &bytes, word);
-      return is_plain(bytes);
-    };
-    if (value.size() < word) {
-      char bytes[word] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
-      for (std::size_t i = 0; i < value.size(); ++i) bytes[i] = value[i];
-      if (!is_plain(std::bit_cast<std::uint64_t>(bytes))) return false;
-      std::memcpy(at_, bytes, word);
+    Bytes bytes;
+    if (value.size() < kStep) {
+      std::memset(&bytes, ' ', kStep);
+      std::memcpy(&bytes, value.data(), value.size());
+      std::memcpy(at_, &bytes, kStep);
+      if (!is_plain(bytes)) return false;
     } else {
-      for (std::size_t i = 0; i + word < value.size(); i += word)
+      const auto copy = [&](std::size_t i) {
+        std::memcpy(&bytes, value.data() + i, kStep);
+        std::memcpy(at_ + i, &bytes, kStep);
+        return is_plain(bytes);
+      };
+      for (std::size_t i = 0; i + kStep < value.size(); i += kStep)
         if (!copy(i)) return false;
-      if (!copy(value.size() - word)) return false;
+      if (!copy(value.size() - kStep)) return false;
     }
     at_ += value.size();
     return true;

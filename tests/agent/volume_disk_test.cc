@@ -119,7 +119,7 @@ TEST(BuildDisk, PutsEverythingInItsPlace) {
   attachment.source.name = "pool/image";
   attachment.source.hosts = {{"mon1", "6789", "", ""}};
   attachment.source.auth = SourceAuth{"cinder", "ceph", "uuid-c"};
-  const auto disk = build_disk(volume, info, std::move(attachment), CacheMode::none, std::nullopt, std::string("uuid-l"),
+  const auto disk = build_disk(std::move(volume), info, std::move(attachment), CacheMode::none, std::nullopt, std::string("uuid-l"),
                                AioProfile::automatic);
   ASSERT_TRUE(disk) << describe(disk.error());
   EXPECT_EQ(disk::emit(*disk), R"(<disk type='network' device='disk'>
