@@ -79,21 +79,6 @@ LOCK_TIMEOUT = 60           # for another process to leave the root
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-# Reading a disk's serial number is a request to the disk, and one that is on its way while the disk is unplugged never
-# ends. So each disk is asked once, when it is new (its sequence number tells), and by a process that nobody waits for.
-LIST_DISKS = """
-for d in /sys/block/vd* /sys/block/sd*; do
-  [ -e $d ] || continue
-  f=/run/serial.$(cat $d/diskseq)
-  if [ ! -e $f ]; then
-    { { cat $d/serial || tail -c +5 $d/device/vpd_pg80; } >$f.part; mv $f.part $f; } 2>/dev/null &
-    i=0; while [ ! -e $f ] && [ $i -lt 40 ]; do sleep 0.05; i=$((i + 1)); done
-  fi
-  echo /dev/${d##*/} $(cat $f 2>/dev/null)
-done
-"""
-
-
 class GuestError(Exception):
     """The guest or libvirt did not do what was asked; the text says what, with what they printed."""
 
@@ -258,7 +243,9 @@ class Guest:
 
         virtio-blk shows the first 20 bytes of a serial number.
         """
-        listed = self.check(LIST_DISKS)
+        listed = self.check("for d in /sys/block/vd* /sys/block/sd*; do [ -e $d ] || continue;"
+                            " s=$(cat $d/serial 2>/dev/null || tail -c +5 $d/device/vpd_pg80 2>/dev/null);"
+                            " echo /dev/${d##*/} $s; done")
         return dict((line.split(" ", 1) + [""])[:2] for line in listed.splitlines())
 
     def disk_with(self, serial: str) -> str | None:
