@@ -25,6 +25,13 @@ def test_background_process_of_a_script_goes_on(guest):
     assert guest.check("for i in $(seq 50); do [ -e /tmp/late ] && break; sleep 0.1; done; cat /tmp/late") == "late\n"
 
 
+def test_request_is_not_lost_while_orphans_end(guest):
+    # Process 1 inherits them; were it the one that reads requests, their end would interrupt it in the middle of a line.
+    guest.check("i=0; while [ $i -lt 150 ]; do i=$((i + 1)); (sleep 0.01 &); sleep 0.02; done >/dev/null 2>&1 &")
+    for number in range(20):
+        assert guest.run(f"echo {number} # {'x' * 1000}", timeout=1).output == f"{number}\n"
+
+
 @pytest.mark.parametrize("bus, target", [("virtio", "vdb"), ("scsi", "sdb")])
 def test_disk_comes_and_goes_by_hot_plug(guest, folder, bus, target):
     command("truncate", "-s", "8M", folder / "disk.raw")
