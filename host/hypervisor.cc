@@ -8,6 +8,8 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <mutex>
+#include <set>
 
 #include "aiolos/core/json.h"
 #include "disk_attachment.h"
@@ -236,8 +238,29 @@ class LibvirtHypervisor final : public Hypervisor {
       return tl::unexpected(last_libvirt_error(api, "look up guest '" + domain + "'"));
     }
     Found found{*libvirt, DomainHandle(pointer, DomainRelease{libvirt->api}), false};
+    if (connection_->root())
+      if (const auto taken_over = wait_until_taken_over(api, pointer); !taken_over)
+        return tl::unexpected(taken_over.error());
     found.persistent = api.virDomainIsPersistent(pointer) == 1;
     return found;
+  }
+
+  /// The process that opens an embedded root takes its guests over in the background. Until that is done libvirt shows
+  /// them as the last process left them, with a disk that the guest has released since. A question that needs QEMU
+  /// waits for it, since only one job at a time works on a guest; reading the XML does not. Once for each guest is
+  /// enough: as long as this process lives nobody else changes them.
+  Result<void> wait_until_taken_over(const LibvirtApi& api, virDomainPtr domain) {
+    std::array<char, VIR_UUID_STRING_BUFLEN> uuid{};
+    (void)api.virDomainGetUUIDString(domain, uuid.data());
+    if (const std::scoped_lock lock(taken_over_mutex_); taken_over_.contains(uuid.data())) return {};
+    const std::string what = fmt::format("take over guest '{}'", api.virDomainGetName(domain));
+    virDomainMemoryStatStruct any{};
+    // What it says does not matter, nor that a guest which is shut off says nothing; only that its turn has come.
+    if (api.virDomainMemoryStats(domain, &any, 1, 0) < 0 && last_libvirt_code(api) == VIR_ERR_OPERATION_TIMEOUT)
+      return tl::unexpected(last_libvirt_error(api, what));
+    const std::scoped_lock lock(taken_over_mutex_);
+    taken_over_.insert(uuid.data());
+    return {};
   }
 
   Result<Found> find_running(const std::string& domain) {
@@ -287,6 +310,8 @@ class LibvirtHypervisor final : public Hypervisor {
   }
 
   std::shared_ptr<LibvirtConnection> connection_;
+  std::mutex taken_over_mutex_;
+  std::set<std::string> taken_over_;  ///< UUIDs.
 };
 
 }  // namespace

@@ -40,6 +40,7 @@ namespace aiolos {
   X(virDomainIsActive)                  \
   X(virDomainIsPersistent)              \
   X(virDomainGetXMLDesc)                \
+  X(virDomainMemoryStats)               \
   X(virDomainAttachDeviceFlags)         \
   X(virDomainDetachDeviceFlags)         \
   X(virDomainBlockResize)               \

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes wrong says so once and clearly, has the documented exit status, and leaves nothing half attached."""
 
+import json
+import socket
 import subprocess
 import time
 
@@ -226,6 +228,32 @@ class RootHolder:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def unplug_behind_libvirts_back(guest, device: str) -> None:
+    """Have QEMU unplug a device while nobody is the driver of the root: what a guest does that answers late."""
+    path, = guest.root.glob("lib/qemu/domain-*/monitor.sock")
+    with socket.socket(socket.AF_UNIX) as monitor:
+        monitor.settimeout(10)
+        monitor.connect(str(path))
+        with monitor.makefile("rw") as lines:
+            for request in ({"execute": "qmp_capabilities"}, {"execute": "device_del", "arguments": {"id": device}}):
+                lines.write(json.dumps(request) + "\n")
+                lines.flush()
+            while "DEVICE_DELETED" not in (line := lines.readline()):
+                assert line and "error" not in json.loads(line), line
+
+
+def test_disk_that_went_while_nobody_was_connected_is_attached_anew(aiolos, guest, volumes):
+    volume = volumes.raw_written()
+    aiolos.attach(volume, dev="sda", bus="scsi")
+    guest.wait_disk(volume.serial)
+    unplug_behind_libvirts_back(guest, "scsi0-0-0-0")
+    guest.wait_no_disk(volume.serial)
+    shown = aiolos.attach(volume, dev="sda", bus="scsi")
+    assert "attached already" not in shown.out, shown
+    guest.wait_disk(volume.serial)
+    aiolos.detach(dev="sda")
 
 
 def test_attach_waits_for_another_process_to_leave_the_root(aiolos, guest, volumes):

@@ -35,6 +35,8 @@ struct LibvirtOptions {
 ///   Hypervisor::release_leftovers. SIGINT, SIGTERM and SIGHUP wait until libvirt is done: every signal is blocked in
 ///   the calling thread during calls that change a guest, and in all threads that this library or libvirt starts. Other
 ///   threads of the program should block these three or handle them, or they end the process all the same.
+/// - libvirt takes DIR's guests over in the background after it has opened it. The first call about a guest waits until
+///   that is done (30 ms, at most 30 s), or it would see disks that the guest has released since the last process.
 /// - One process can use one DIR in its life.
 /// - DIR is created with its parents. DIR/etc/qemu.conf is read if it exists. libvirt's warnings go to
 ///   DIR/log/libvirt.log and not to standard error, unless LIBVIRT_LOG_OUTPUTS or LIBVIRT_DEBUG is set. To say so the
