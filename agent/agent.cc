@@ -132,10 +132,8 @@ Result<void> AgentImpl::load_plugins() {
   // A plugin without its section is rejected, and the others load; but a mistake in the configuration is the
   // operator's to mend, whatever volume is asked for.
   std::optional<Error> mistake;
-  auto registry = Registry::load(plugin_folders(config_), plugin_services(mistake));
-  if (!registry) return tl::unexpected(registry.error());
+  registry_ = Registry::load(plugin_folders(config_), plugin_services(mistake));
   if (mistake) return tl::unexpected(std::move(*mistake));
-  registry_ = std::move(*registry);
   decider_.emplace(config_, *machine_, *registry_);
   flows_.emplace(config_, hypervisor_uri(config_), *machine_, *registry_, *decider_, log_);
   return check_configuration();

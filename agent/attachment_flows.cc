@@ -19,6 +19,14 @@ constexpr auto kLockTimeout = 120s;
 // How long a guest may take to give a disk back. Nova waits about as long (device_detach_attempts x timeout).
 constexpr auto kDetachTimeout = 60s;
 
+/// Whether the disk at a record's target may be the record's. While an attach or detach is unfinished it may as well be
+/// somebody else's: then only the very image is.
+bool may_be_of(const AttachmentRecord& record, const disk::DiskConfig& live) {
+  if (record.state == AttachmentState::attached) return true;
+  const auto begun = disk::parse(record.disk_xml);
+  return begun && same_source(begun->disk, live);
+}
+
 Result<void> check_target_free(const GuestDisks& guest, const DomainState& domain, const std::string& target) {
   if (!guest.find(target)) return {};
   return fail(ErrorKind::refused, fmt::format("domain '{}' has a disk '{}' already", domain.name, target),
@@ -162,9 +170,7 @@ Result<std::optional<Explanation>> AttachmentFlows::settle_earlier(const Volume&
     return std::nullopt;
   }
   if (known.state != AttachmentState::attached) {
-    // Whatever has the target now may be somebody else's: only the very image is the one that was being attached.
-    const auto begun = disk::parse(known.disk_xml);
-    if (!begun || !same_source(begun->disk, *guest.find(known.target)))
+    if (!may_be_of(known, *guest.find(known.target)))
       return tl::unexpected(check_target_free(guest, domain, known.target).error());
     if (const auto done = adopt(known); !done) return tl::unexpected(done.error());
   }
@@ -314,7 +320,12 @@ Result<void> AttachmentFlows::detach(const std::string& name, const std::string&
     if (!disk || !force) return tl::unexpected(unknown_disk(*domain, target, *guest));
     return hypervisor.detach_disk(domain->uuid, disk::emit(*disk), target, kDetachTimeout);
   }
-  if (!disk) return disconnect_record(**record, /*leftovers_possible=*/true, force);
+  const bool is_foreign = disk && !may_be_of(**record, *disk);
+  if (!disk || is_foreign) {
+    auto disconnected = disconnect_record(**record, /*leftovers_possible=*/true, force);
+    if (disconnected && is_foreign) return tl::unexpected(unknown_disk(*domain, target, *guest));
+    return disconnected;
+  }
   if (auto detached = detach_disk(**record, *disk); !detached) return detached;
   return disconnect_record(**record, /*leftovers_possible=*/false, force);  // QEMU has just let go of it
 }

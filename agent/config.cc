@@ -291,7 +291,12 @@ const std::vector<std::string>& framework_sections() {
 Result<Config> parse_config(std::string_view text, std::string_view origin) {
   const Reader reader{std::string(origin)};
   try {
-    return read_document(reader, YAML::Load(std::string(text)));
+    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
+    for (std::size_t i = 1; i < documents.size(); ++i)
+      if (!documents[i].IsNull())
+        return reader.error(documents[i], "the configuration is more than one YAML document",
+                            "put everything into one, without '---' in between");
+    return read_document(reader, documents.empty() ? YAML::Node() : documents.front());
   } catch (const YAML::Exception& error) {
     return fail(ErrorKind::configuration, fmt::format("not valid YAML: {}", error.msg),
                 "correct the YAML at that line and column", reader.place(error.mark));

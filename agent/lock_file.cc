@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,6 +30,14 @@ std::string file_name(std::string_view key) {
   return fmt::format("{}-{:016x}.lock", readable, hash);
 }
 
+/// Whether the open file is still the one that the path names: its last holder may have removed it meanwhile.
+bool is_at(int fd, const std::string& path) {
+  struct stat opened {};
+  struct stat named {};
+  return ::fstat(fd, &opened) == 0 && ::stat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
+         opened.st_dev == named.st_dev;
+}
+
 }  // namespace
 
 Result<LockFile> LockFile::acquire(const std::string& dir, std::string_view key, std::chrono::milliseconds timeout,
@@ -36,14 +45,18 @@ Result<LockFile> LockFile::acquire(const std::string& dir, std::string_view key,
   std::error_code ignored;
   std::filesystem::create_directories(dir, ignored);
   const std::string path = dir + "/" + file_name(key);
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0)
-    return fail(ErrorKind::configuration, fmt::format("cannot open the lock {}: {}", path, std::strerror(errno)),
-                "name a folder that may be written in state.dir");
-  LockFile lock(fd);
   const auto deadline = clock.now() + timeout;
-  // flock(2) belongs to the open file, so it also keeps threads of one process apart; it has no timed wait.
-  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+  while (true) {
+    LockFile lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (lock.fd_ < 0)
+      return fail(ErrorKind::configuration, fmt::format("cannot open the lock {}: {}", path, std::strerror(errno)),
+                  "name a folder that may be written in state.dir");
+    // flock(2) belongs to the open file, so it also keeps threads of one process apart; it has no timed wait.
+    if (::flock(lock.fd_, LOCK_EX | LOCK_NB) == 0) {
+      if (!is_at(lock.fd_, path)) continue;
+      lock.path_ = path;
+      return lock;
+    }
     if (errno != EWOULDBLOCK && errno != EINTR)
       return fail(ErrorKind::configuration, fmt::format("cannot lock {}: {}", path, std::strerror(errno)),
                   "use a file system with locks for state.dir");
@@ -53,17 +66,20 @@ Result<LockFile> LockFile::acquire(const std::string& dir, std::string_view key,
                   "try again; `fuser " + path + "` shows which process it is");
     clock.sleep_until(clock.now() + kPoll);
   }
-  return lock;
 }
 
-LockFile::LockFile(LockFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+LockFile::LockFile(LockFile&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), path_(std::exchange(other.path_, {})) {}
 
 LockFile& LockFile::operator=(LockFile&& other) noexcept {
   std::swap(fd_, other.fd_);
+  std::swap(path_, other.path_);
   return *this;
 }
 
 LockFile::~LockFile() {
+  // While it is held: whoever waits for it looks whether it is still there.
+  if (!path_.empty()) ::unlink(path_.c_str());
   if (fd_ >= 0) ::close(fd_);
 }
 

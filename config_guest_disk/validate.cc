@@ -186,7 +186,12 @@ class Validator {
   }
 
   void formats() {
+    // Source: libvirt, storagecommon.rng, storageFormat; "aio" is libvirt's old word for raw.
+    static constexpr std::string_view kFormats[] = {"raw",  "dir",  "bochs", "cloop", "dmg",  "iso",   "vpc",  "vdi", "fat",
+                                                    "vhd",  "ploop", "cow",  "qcow",  "qcow2", "qed",  "vmdk", "aio"};
     if (!disk_.driver.type || *disk_.driver.type == "qcow2") return;
+    if (std::find(std::begin(kFormats), std::end(kFormats), *disk_.driver.type) == std::end(kFormats))
+      refuse("disk/driver/@type", *disk_.driver.type, "is no image format that libvirt knows", "use raw or qcow2");
     refuse_all({"driver/@discard_no_unref", "driver/metadata_cache", "source/dataStore"},
                "is for qcow2 only, not " + *disk_.driver.type, "leave it out");
   }

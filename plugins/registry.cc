@@ -136,7 +136,7 @@ class LoadedRegistry final : public Registry {
 
 }  // namespace
 
-Result<std::unique_ptr<Registry>> Registry::load(const std::vector<fs::path>& folders, PluginServices services) {
+std::unique_ptr<Registry> Registry::load(const std::vector<fs::path>& folders, PluginServices services) {
   auto registry = std::make_unique<LoadedRegistry>(std::move(services));
   std::vector<fs::path> seen;
   for (const fs::path& folder : folders)

@@ -14,6 +14,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
+TEST(Config, MayBeMarkedAsADocument) { EXPECT_TRUE(parse_config("---\naio: {}\n---\n", "x.yaml")); }
+
 TEST(Config, EmptyIsAllDefaults) {
   for (const char* text : {"", "# only a comment\n", "{}", "aio:\n"}) {
     const auto config = parse_config(text, "x.yaml");
@@ -84,6 +86,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Mistake{"a: 1\nb: &x [*x]\n", "x.yaml:2:4", "nested more than 64 deep"},
                       Mistake{"a: &x {k: *x}", "x.yaml:1:4", "nested more than 64 deep"},
                       Mistake{"aio: &x {profile: *x}", "x.yaml:1:6", "nested more than 64 deep"},
+                      Mistake{"aio: {}\n---\nnfs: {}\n", "x.yaml:3:1", "more than one YAML document"},
                       Mistake{"- a\n", "x.yaml:1:1", "must be a mapping"},
                       Mistake{"aio: {profile: auto\n", "x.yaml:2:1", "not valid YAML"}));
 

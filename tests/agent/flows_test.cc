@@ -227,6 +227,19 @@ TEST_F(Flows, ForeignDiskOnAnInterruptedTargetIsNotAdopted) {
   EXPECT_THAT(states(), ElementsAre("connected"));
 }
 
+TEST_F(Flows, ForeignDiskOnAnInterruptedTargetIsNotDetached) {
+  world_.attach_fails = Error{ErrorKind::retry, "killed", "", {}};
+  world_.failed_attach_is_gone = false;
+  EXPECT_FALSE(agent_->attach("guest", volume(), disk(), false));
+  world_.disks["vdb"] = "<disk type='file'><source file='/other'/><target dev='vdb' bus='virtio'/></disk>";
+  world_.events.clear();
+  const auto result = agent_->detach("guest", "vdb", false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::refused);
+  EXPECT_THAT(world_.events, ElementsAre("release leftovers", "disconnect")) << "ours is cleaned up all the same";
+  EXPECT_TRUE(world_.disks.contains("vdb"));
+}
+
 TEST_F(Flows, AnotherHypervisorCannotSayThatAGuestIsGone) {
   ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
   world_.events.clear();

@@ -7,6 +7,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <filesystem>
+#include <thread>
+#include <vector>
+
 #include "fake_machine.h"
 #include "temporary_folder.h"
 
@@ -15,6 +20,13 @@ namespace {
 
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
+
+class RealClock : public Clock {
+ public:
+  std::chrono::steady_clock::time_point now() const override { return std::chrono::steady_clock::now(); }
+  std::chrono::system_clock::time_point wall() const override { return std::chrono::system_clock::now(); }
+  void sleep_until(std::chrono::steady_clock::time_point deadline) override { std::this_thread::sleep_until(deadline); }
+};
 
 class LockFileTest : public ::testing::Test {
  protected:
@@ -35,6 +47,29 @@ TEST_F(LockFileTest, KeepsOthersOutUntilItGoes) {
     EXPECT_THAT(second.error().message, HasSubstr("'iscsi:iqn.2010-10.org:target' is being worked on"));
   }
   EXPECT_TRUE(acquire("iscsi:iqn.2010-10.org:target"));
+}
+
+TEST_F(LockFileTest, LeavesNoFile) {
+  { const auto held = acquire("target"); }
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path() + "/locks"));
+}
+
+TEST_F(LockFileTest, IsHeldByOneAtATimeWhileItsFileComesAndGoes) {
+  std::atomic<int> holders = 0;
+  std::atomic<int> mistakes = 0;
+  const auto work = [&] {
+    RealClock clock;
+    for (int i = 0; i < 200; ++i) {
+      const auto held = LockFile::acquire(folder_.path() + "/locks", "target", 10s, clock);
+      if (!held || ++holders != 1) ++mistakes;
+      --holders;
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i) threads.emplace_back(work);
+  }
+  EXPECT_EQ(mistakes, 0);
 }
 
 TEST_F(LockFileTest, OtherTargetsDoNotWait) {

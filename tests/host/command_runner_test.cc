@@ -92,12 +92,12 @@ TEST_F(CommandRunnerTest, OverrunningCommandIsKilledWithItsGrandchildren) {
   const std::string pids = dir / "pids";
   const auto start = std::chrono::steady_clock::now();
   const auto result = shell("sleep 600 & echo $! >" + pids + "; (sleep 600 & echo $! >>" + pids + "; wait) ; wait",
-                            milliseconds(300), "top-secret");
+                            milliseconds(1500), "top-secret");
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().kind, ErrorKind::retry);
-  EXPECT_EQ(result.error().message, "sh did not end within 300 ms");
+  EXPECT_EQ(result.error().message, "sh did not end within 1500 ms");
   EXPECT_THAT(result.error().message + result.error().next, Not(HasSubstr("top-secret")));
-  EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(3000));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60));
 
   std::ifstream file(pids);
   int count = 0;

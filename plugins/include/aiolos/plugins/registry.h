@@ -81,8 +81,7 @@ class Registry {
   /// can't be used is one rejected entry, `file` being the folder: nothing here costs the drivers of the others.
   /// Folders and files must belong to root (or the caller's own user) and not be writable by group or others.
   /// @param folders absolute.
-  static Result<std::unique_ptr<Registry>> load(const std::vector<std::filesystem::path>& folders,
-                                                PluginServices services);
+  static std::unique_ptr<Registry> load(const std::vector<std::filesystem::path>& folders, PluginServices services);
   virtual ~Registry() = default;
 
   virtual std::vector<Driver*> drivers() const = 0;
