@@ -174,7 +174,20 @@ Result<std::optional<Explanation>> AttachmentFlows::settle_earlier(const Volume&
       return tl::unexpected(check_target_free(guest, domain, known.target).error());
     if (const auto done = adopt(known); !done) return tl::unexpected(done.error());
   }
+  if (const auto leaving = check_not_leaving(known); !leaving) return tl::unexpected(leaving.error());
   return answer_again(volume, known, guest).map([](Explanation&& answer) { return std::optional(std::move(answer)); });
+}
+
+Result<void> AttachmentFlows::check_not_leaving(const AttachmentRecord& record) {
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto leaving = (*book)->is_unfinished(record.id, Step::detach);
+  if (!leaving) return tl::unexpected(leaving.error());
+  if (!*leaving) return {};
+  return fail(ErrorKind::retry,
+              fmt::format("domain '{}' was asked to give disk '{}' up and may still do so", record.domain_name,
+                          record.target),
+              fmt::format("finish that first: aiolos detach --domain {} --target {}", record.domain_name, record.target));
 }
 
 Result<void> AttachmentFlows::adopt(const AttachmentRecord& record) {
@@ -338,7 +351,8 @@ Result<void> AttachmentFlows::detach_disk(const AttachmentRecord& record, const 
   const auto done =
       machine_.hypervisor().detach_disk(record.domain_uuid, disk::emit(disk), record.target, kDetachTimeout);
   if (done) return (*book)->finish_step(*step, AttachmentState::detached);
-  (void)(*book)->fail_step(*step, done.error());
+  // A guest that has not answered yet may still do: such a step stays unfinished.
+  if (done.error().kind != ErrorKind::retry) (void)(*book)->fail_step(*step, done.error());
   return done;
 }
 

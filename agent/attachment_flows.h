@@ -59,6 +59,8 @@ class AttachmentFlows {
   Result<std::optional<Explanation>> settle_earlier(const Volume& volume, const DomainState& domain,
                                                     const Json& disk_info, const GuestDisks& guest);
   Result<Explanation> answer_again(const Volume& volume, const AttachmentRecord& record, const GuestDisks& guest);
+  /// Fails with ErrorKind::retry while a detach is under way of which the guest has not said how it ends.
+  Result<void> check_not_leaving(const AttachmentRecord& record);
   /// Finishes what a crash interrupted: the disk is there, and only the journal did not hear of it.
   Result<void> adopt(const AttachmentRecord& record);
 

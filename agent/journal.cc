@@ -289,6 +289,15 @@ Result<void> Journal::fail_step(std::int64_t step, const Error& error) {
   });
 }
 
+Result<bool> Journal::is_unfinished(std::int64_t attachment, Step step) {
+  return impl_->read([&](SQLite::Database& database) {
+    SQLite::Statement query(database,
+                            "SELECT EXISTS (SELECT 1 FROM steps WHERE attachment = ? AND step = ? AND phase = 'intent')");
+    SQLite::bind(query, attachment, std::string(to_string(step)));
+    return query.executeStep() && query.getColumn(0).getInt() != 0;
+  });
+}
+
 Result<void> Journal::close(std::int64_t attachment) {
   return impl_->write([&](SQLite::Database& database) {
     SQLite::Statement end(database, "UPDATE attachments SET state = 'closed', changed = ? WHERE id = ?");

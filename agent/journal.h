@@ -67,6 +67,9 @@ class Journal {
   /// Writes down that it failed and left nothing behind; the state stays.
   Result<void> fail_step(std::int64_t step, const Error& error);
 
+  /// Whether such a step was begun and neither finished nor failed: what it did is not known.
+  Result<bool> is_unfinished(std::int64_t attachment, Step step);
+
   /// Ends a record of which nothing is left on the host.
   Result<void> close(std::int64_t attachment);
 

@@ -406,8 +406,12 @@ TEST_F(Flows, GuestThatKeepsTheDiskKeepsTheVolumeConnected) {
   EXPECT_EQ(result.error().kind, ErrorKind::retry);
   EXPECT_THAT(world_.events, ElementsAre("detach vdb"));
   EXPECT_THAT(states(), ElementsAre("attached"));
+  const auto again = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_FALSE(again) << "the guest may give the disk up any time";
+  EXPECT_EQ(again.error().kind, ErrorKind::retry);
   world_.detach_fails.reset();
   EXPECT_TRUE(agent_->detach("guest", "vdb", false));
+  EXPECT_TRUE(agent_->attach("guest", volume(), disk(), false));
 }
 
 TEST_F(Flows, DiskThatVanishedByItselfIsStillDisconnected) {

@@ -70,6 +70,16 @@ TEST_F(JournalTest, AFailedStepLeavesTheState) {
   EXPECT_EQ((**journal->find("qemu:///system", "uuid-1", "vdb")).state, AttachmentState::connected);
 }
 
+TEST_F(JournalTest, KnowsWhichStepsAreUnfinished) {
+  const auto journal = open();
+  const auto id = *journal->open_attachment(record());
+  const auto step = *journal->begin_step(id, Step::detach);
+  EXPECT_TRUE(*journal->is_unfinished(id, Step::detach));
+  EXPECT_FALSE(*journal->is_unfinished(id, Step::attach));
+  ASSERT_TRUE(journal->fail_step(step, Error{ErrorKind::hypervisor, "no", "", {}}));
+  EXPECT_FALSE(*journal->is_unfinished(id, Step::detach));
+}
+
 TEST_F(JournalTest, OneOpenVolumeATarget) {
   const auto journal = open();
   const auto id = *journal->open_attachment(record());
