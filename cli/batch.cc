@@ -25,9 +25,9 @@ namespace {
 // and its answers stay in a core's cache.
 constexpr std::size_t kChunk = std::size_t{256} << 10;
 
-/// Whole lines of the input, and where they stand in it.
+/// Whole lines of the input, without their newlines, and where they stand in it.
 struct Chunk {
-  std::string_view lines;
+  std::vector<std::string_view> lines;
   std::size_t number = 0;      ///< Of the chunk, from 0.
   std::size_t first_line = 0;  ///< From 1.
 };
@@ -55,8 +55,8 @@ class Input {
   explicit Input(int fd) : fd_(fd) {}
 
   /// Waits for a line and takes what came with it; the last may lack its newline. No lines at the end of the input. They
-  /// live as long as `buffer` is not used again.
-  Result<Chunk> take(ChunkBuffer& buffer) {
+  /// live as long as `buffer` is not used again. @return how many bytes they are.
+  Result<std::size_t> take(ChunkBuffer& buffer, Chunk& chunk) {
     std::size_t filled = rest_.size();
     if (buffer.capacity() < filled + kChunk / 2) buffer.grow(filled + kChunk, 0);
     std::memcpy(buffer.data(), rest_.data(), filled);
@@ -70,9 +70,15 @@ class Input {
       whole = at_end ? filled : std::string_view(buffer.data(), filled).rfind('\n') + 1;  // npos + 1 is 0
     }
     rest_.assign(buffer.data() + whole, filled - whole);
-    const Chunk chunk{{buffer.data(), whole}, number_++, line_};
-    for (std::size_t at = 0; (at = chunk.lines.find('\n', at)) != std::string_view::npos; ++at) ++line_;
-    return chunk;
+    chunk.lines.clear();
+    for (std::string_view rest(buffer.data(), whole); !rest.empty();) {
+      const std::string_view line = rest.substr(0, rest.find('\n'));
+      chunk.lines.push_back(line);
+      rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    }
+    chunk.number = number_++;
+    chunk.first_line = std::exchange(line_, line_ + chunk.lines.size());
+    return whole;
   }
 
  private:
@@ -115,11 +121,9 @@ class Answerer {
     answers_.clear();
     batch_ = agent_.disk_xml_batch();  // a secret that is defined between two chunks is seen
     line_ = chunk.first_line;
-    for (std::string_view rest = chunk.lines; !rest.empty(); ++line_) {
-      const std::size_t end = rest.find('\n');
-      const std::string_view line = rest.substr(0, end);
+    for (const std::string_view line : chunk.lines) {
       if (line.find_first_not_of(" \t\r") != std::string_view::npos) answer_line(line);
-      rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+      ++line_;
     }
     return answers_;
   }
@@ -163,9 +167,8 @@ class Batch {
 
   Result<void> run() {
     std::vector<std::jthread> helpers;
-    ChunkBuffer buffer;
-    Answerer answerer(agent_);
-    while (step(buffer, answerer)) {
+    Worker worker(agent_);
+    while (step(worker)) {
       // A small input, or a caller that waits for each answer, is done before a thread would have started.
       if (!is_large_ || !helpers.empty()) continue;
       for (unsigned core = 1; core < std::thread::hardware_concurrency(); ++core)
@@ -176,27 +179,32 @@ class Batch {
   }
 
  private:
-  void work() {
+  /// What one thread needs.
+  struct Worker {
+    explicit Worker(Agent& agent) : answerer(agent) {}
     ChunkBuffer buffer;
-    Answerer answerer(agent_);
-    while (step(buffer, answerer)) {
+    Chunk chunk;
+    Answerer answerer;
+  };
+
+  void work() {
+    Worker worker(agent_);
+    while (step(worker)) {
     }
   }
 
   /// One chunk. @return false at the end of the input, or after an error.
-  bool step(ChunkBuffer& buffer, Answerer& answerer) {
-    Chunk chunk;
+  bool step(Worker& worker) {
     {
       const std::lock_guard lock(input_mutex_);
       if (ended_) return false;
-      auto taken = input_.take(buffer);
-      ended_ = !taken || taken->lines.empty();
+      const auto taken = input_.take(worker.buffer, worker.chunk);
+      ended_ = !taken || *taken == 0;
       if (!taken) end_with(taken.error());
       if (ended_) return false;
-      chunk = *taken;
-      is_large_ = chunk.lines.size() >= kChunk / 2;
+      is_large_ = *taken >= kChunk / 2;
     }
-    return write(chunk.number, answerer.answer(chunk));
+    return write(worker.chunk.number, worker.answerer.answer(worker.chunk));
   }
 
   bool write(std::size_t number, std::string_view answers) {
