@@ -80,6 +80,7 @@ class AgentImpl : public Agent {
   Result<std::uint64_t> extend(const std::string& domain, const std::string& target, std::uint64_t bytes) override {
     return flows_->extend(domain, target, bytes);
   }
+  Result<std::vector<AttachmentListing>> attachments() override { return flows_->attachments(); }
 
  private:
   void log(LogLevel level, std::string_view message) const {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "attachment_flows.h"
 
+#include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <limits>
 #include <utility>
 
@@ -63,6 +65,27 @@ AttachmentFlows::AttachmentFlows(const Config& config, std::string hypervisor_ur
       registry_(registry),
       decider_(decider),
       log_(log) {}
+
+Result<std::vector<AttachmentListing>> AttachmentFlows::attachments() {
+  // Looking makes no journal where there is none.
+  std::error_code ignored;
+  if (!std::filesystem::exists(config_.state.dir + "/journal.sqlite", ignored)) return std::vector<AttachmentListing>();
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto records = (*book)->open_attachments();
+  if (!records) return tl::unexpected(records.error());
+  std::vector<AttachmentListing> list;
+  for (const AttachmentRecord& record : *records) {
+    const auto unfinished = (*book)->unfinished_steps(record.id);
+    if (!unfinished) return tl::unexpected(unfinished.error());
+    AttachmentListing listing{record.hypervisor, record.domain_name, record.domain_uuid, record.target,
+                              record.volume_type, record.serial, std::string(to_string(record.state)), record.created,
+                              {}};
+    for (const Step step : *unfinished) listing.unfinished.emplace_back(to_string(step));
+    list.push_back(std::move(listing));
+  }
+  return list;
+}
 
 // ---- what all flows use ---------------------------------------------------------------------------------------------
 
@@ -181,9 +204,9 @@ Result<std::optional<Explanation>> AttachmentFlows::settle_earlier(const Volume&
 Result<void> AttachmentFlows::check_not_leaving(const AttachmentRecord& record) {
   const auto book = journal();
   if (!book) return tl::unexpected(book.error());
-  const auto leaving = (*book)->is_unfinished(record.id, Step::detach);
-  if (!leaving) return tl::unexpected(leaving.error());
-  if (!*leaving) return {};
+  const auto unfinished = (*book)->unfinished_steps(record.id);
+  if (!unfinished) return tl::unexpected(unfinished.error());
+  if (std::find(unfinished->begin(), unfinished->end(), Step::detach) == unfinished->end()) return {};
   return fail(ErrorKind::retry,
               fmt::format("domain '{}' was asked to give disk '{}' up and may still do so", record.domain_name,
                           record.target),

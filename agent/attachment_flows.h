@@ -24,11 +24,12 @@ class AttachmentFlows {
   AttachmentFlows(const Config& config, std::string hypervisor_uri, Machine& machine, const Registry& registry,
                   const Decider& decider, const LogSink& log);
 
-  // See Agent for all three.
+  // See Agent for all four.
   Result<Explanation> attach(const std::string& domain, const Json& connection_info, const Json& disk_info,
                              bool dry_run);
   Result<void> detach(const std::string& domain, const std::string& target, bool force);
   Result<std::uint64_t> extend(const std::string& domain, const std::string& target, std::uint64_t bytes);
+  Result<std::vector<AttachmentListing>> attachments();
 
  private:
   /// A volume that is connected and written down.

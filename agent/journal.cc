@@ -57,7 +57,7 @@ CREATE INDEX steps_of ON steps (attachment);
 
 constexpr const char* kColumns =
     "id, hypervisor, domain_uuid, domain_name, target, volume_type, serial, connection_info, disk_info, attachment, "
-    "disk_xml, state";
+    "disk_xml, state, created";
 
 constexpr std::array<std::pair<AttachmentState, std::string_view>, 5> kStates{{{AttachmentState::opened, "opened"},
                                                                                {AttachmentState::connected, "connected"},
@@ -94,6 +94,7 @@ AttachmentRecord read_record(SQLite::Statement& row) {
   record.attachment = Json::parse(text());
   record.disk_xml = text();
   record.state = state_from_string(text());
+  record.created = text();
   return record;
 }
 
@@ -289,12 +290,15 @@ Result<void> Journal::fail_step(std::int64_t step, const Error& error) {
   });
 }
 
-Result<bool> Journal::is_unfinished(std::int64_t attachment, Step step) {
+Result<std::vector<Step>> Journal::unfinished_steps(std::int64_t attachment) {
   return impl_->read([&](SQLite::Database& database) {
-    SQLite::Statement query(database,
-                            "SELECT EXISTS (SELECT 1 FROM steps WHERE attachment = ? AND step = ? AND phase = 'intent')");
-    SQLite::bind(query, attachment, std::string(to_string(step)));
-    return query.executeStep() && query.getColumn(0).getInt() != 0;
+    SQLite::Statement query(database, "SELECT step FROM steps WHERE attachment = ? AND phase = 'intent' ORDER BY id");
+    SQLite::bind(query, attachment);
+    std::vector<Step> steps;
+    while (query.executeStep())
+      for (const auto& [step, spelling] : kSteps)
+        if (query.getColumn(0).getString() == spelling) steps.push_back(step);
+    return steps;
   });
 }
 

@@ -39,6 +39,7 @@ struct AttachmentRecord {
   Json attachment;       ///< What the driver's connect published; null before.
   std::string disk_xml;  ///< The disk as it was, or was about to be, attached; empty before.
   AttachmentState state = AttachmentState::opened;
+  std::string created;  ///< When, as ISO 8601 in UTC.
 };
 
 /// `connection_info` with the values of its secrets (passwords, keys) replaced, fit for disk and log.
@@ -67,8 +68,8 @@ class Journal {
   /// Writes down that it failed and left nothing behind; the state stays.
   Result<void> fail_step(std::int64_t step, const Error& error);
 
-  /// Whether such a step was begun and neither finished nor failed: what it did is not known.
-  Result<bool> is_unfinished(std::int64_t attachment, Step step);
+  /// Steps that were begun and neither finished nor failed, oldest first: what they did is not known.
+  Result<std::vector<Step>> unfinished_steps(std::int64_t attachment);
 
   /// Ends a record of which nothing is left on the host.
   Result<void> close(std::int64_t attachment);

@@ -99,6 +99,10 @@ Result<Json> extend(Agent& agent, const JsonView& request) {
   return agent.extend(disk->domain, disk->target, *size).map([](std::uint64_t bytes) { return Json{{"size", bytes}}; });
 }
 
+Result<Json> attachments(Agent& agent, const JsonView&) {
+  return agent.attachments().map([](const auto& list) { return Json{{"attachments", to_json(list)}}; });
+}
+
 struct CommandRow {
   std::string_view name;
   Result<Json> (*run)(Agent&, const JsonView&);
@@ -107,7 +111,7 @@ struct CommandRow {
 constexpr std::array kCommands{
     CommandRow{"drivers", drivers}, CommandRow{"host", host},     CommandRow{"disk_xml", disk_xml},
     CommandRow{"explain", explain}, CommandRow{"attach", attach}, CommandRow{"detach", detach},
-    CommandRow{"extend", extend},
+    CommandRow{"extend", extend},   CommandRow{"attachments", attachments},
 };
 
 Result<Json> dispatch(Agent& agent, const JsonView& request) {
@@ -145,6 +149,21 @@ Json to_json(const std::vector<DriverListing>& drivers) {
                     {"thread_model", driver.thread_model},
                     {"file", driver.file}});
   }
+  return list;
+}
+
+Json to_json(const std::vector<AttachmentListing>& attachments) {
+  Json list = Json::array();
+  for (const AttachmentListing& each : attachments)
+    list.push_back({{"hypervisor", each.hypervisor},
+                    {"domain", each.domain},
+                    {"domain_uuid", each.domain_uuid},
+                    {"target", each.target},
+                    {"volume_type", each.volume_type},
+                    {"serial", each.serial},
+                    {"state", each.state},
+                    {"since", each.since},
+                    {"unfinished", each.unfinished}});
   return list;
 }
 

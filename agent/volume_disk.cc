@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "volume_disk.h"
 
-#include <algorithm>
 #include <array>
 
 #include <fmt/format.h>

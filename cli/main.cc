@@ -184,6 +184,18 @@ Result<void> extend(const Options& options) {
   return {};
 }
 
+Result<void> attachments(const Options& options) {
+  const auto agent = open_agent(options);
+  if (!agent) return tl::unexpected(agent.error());
+  const auto list = (*agent)->attachments();
+  if (!list) return tl::unexpected(list.error());
+  if (options.json)
+    print_json({{"attachments", to_json(*list)}});
+  else
+    print(render(*list));
+  return {};
+}
+
 Result<void> xml_reformat(const Options& options) {
   // It uses no setting; but a configuration that is named and cannot be used is an error of every command.
   if (!options.config.empty())
@@ -282,6 +294,8 @@ void declare(CLI::App& app, Options& options, Run& run) {
   add_hypervisor(command, options);
   command->add_option("--size", options.size, "The size in bytes, a multiple of 512")->required();
   runs(command, extend);
+
+  runs(add_command(app, "attachments", "List the volumes that the journal holds, and why", options), attachments);
 }
 
 /// Parses the arguments and runs the command that they name; gives the exit status.

@@ -52,6 +52,17 @@ std::string render(const Explanation& explanation) {
   return text;
 }
 
+std::string render(const std::vector<AttachmentListing>& attachments) {
+  std::string text;
+  for (const AttachmentListing& each : attachments) {
+    text += fmt::format("{} of {} ({}, {}): {} since {}: {} volume '{}'\n", each.target, each.domain, each.domain_uuid,
+                        each.hypervisor, each.state, each.since, each.volume_type, each.serial);
+    if (!each.unfinished.empty())
+      text += fmt::format("  not known how it ended: {}; run attach or detach again\n", fmt::join(each.unfinished, ", "));
+  }
+  return text;
+}
+
 std::string render(const std::vector<DriverListing>& drivers) {
   std::string text;
   for (const DriverListing& driver : drivers) {

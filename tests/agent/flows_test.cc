@@ -414,6 +414,26 @@ TEST_F(Flows, GuestThatKeepsTheDiskKeepsTheVolumeConnected) {
   EXPECT_TRUE(agent_->attach("guest", volume(), disk(), false));
 }
 
+TEST_F(Flows, AttachmentsAreListed) {
+  EXPECT_THAT(*agent_->attachments(), IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(state_.path() + "/journal.sqlite")) << "looking makes none";
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  auto list = *agent_->attachments();
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0].domain, "guest");
+  EXPECT_EQ(list[0].target, "vdb");
+  EXPECT_EQ(list[0].state, "attached");
+  EXPECT_THAT(list[0].unfinished, IsEmpty());
+  world_.detach_fails = Error{ErrorKind::retry, "the guest did not release the disk", "try again", {}};
+  EXPECT_FALSE(agent_->detach("guest", "vdb", false));
+  list = *agent_->attachments();
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_THAT(list[0].unfinished, ElementsAre("detach"));
+  world_.detach_fails.reset();
+  EXPECT_TRUE(agent_->detach("guest", "vdb", false));
+  EXPECT_THAT(*agent_->attachments(), IsEmpty());
+}
+
 TEST_F(Flows, DiskThatVanishedByItselfIsStillDisconnected) {
   ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
   world_.events.clear();

@@ -48,6 +48,10 @@ def test_volume_is_attached_used_and_detached(aiolos, guest, volumes, kind):
     assert (source.get("file") or source.get("dev")) == str(volume.path)
     assert disk.get("type") == ("block" if kind == "block_device" else "file")
 
+    held = aiolos.run("attachments", "--config", str(aiolos.config), "--json").json()["attachments"]
+    assert [(each["target"], each["serial"], each["state"], each["unfinished"]) for each in held] == [
+        ("vdb", volume.serial, "attached", [])]
+
     device = guest.wait_disk(volume.serial)
     assert guest.check(f"blockdev --getsize64 {device}").strip() == str(volume.size)
     write_and_verify(guest, device)
@@ -58,6 +62,7 @@ def test_volume_is_attached_used_and_detached(aiolos, guest, volumes, kind):
     aiolos.detach()
     guest.wait_no_disk(volume.serial)
     assert "vdb" not in domain_disks(guest)
+    assert aiolos.run("attachments", "--config", str(aiolos.config)).out == ""
     assert volume.has_pattern(ord("Z"), 0, MIB), "what the guest wrote is not what the host reads"
 
 

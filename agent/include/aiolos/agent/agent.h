@@ -69,6 +69,22 @@ struct DriverListing {
 /// [{"name", "version", "summary", "types", "capabilities", "thread_model", "file"} | {"file", "rejected": {..}}]
 AIOLOS_API Json to_json(const std::vector<DriverListing>& drivers);
 
+/// One volume that the journal holds.
+struct AttachmentListing {
+  std::string hypervisor;  ///< Connection URI.
+  std::string domain;
+  std::string domain_uuid;
+  std::string target;  ///< "vdb"
+  std::string volume_type;
+  std::string serial;
+  std::string state;  ///< "opened", "connected", "attached" or "detached": how far it has come.
+  std::string since;  ///< When its attach began: ISO 8601, UTC.
+  std::vector<std::string> unfinished;  ///< Steps of which it is not known how they ended: "attach", "detach", ...
+};
+
+/// [{"hypervisor", "domain", "domain_uuid", "target", "volume_type", "serial", "state", "since", "unfinished": [..]}]
+AIOLOS_API Json to_json(const std::vector<AttachmentListing>& attachments);
+
 /// {"error": {"kind", "message", "next", "where"?}}
 AIOLOS_API Json to_json(const Error& error);
 
@@ -122,6 +138,10 @@ class AIOLOS_API Agent {
 
   /// Lets the guest see a volume's new size. @param bytes a multiple of 512. @return the size it has now, in bytes.
   virtual Result<std::uint64_t> extend(const std::string& domain, const std::string& target, std::uint64_t bytes) = 0;
+
+  /// What the journal holds, oldest first: every volume that may still be connected or attached, of all hypervisors.
+  /// Asks nobody else.
+  virtual Result<std::vector<AttachmentListing>> attachments() = 0;
 };
 
 }  // namespace aiolos
