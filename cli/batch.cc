@@ -8,10 +8,12 @@
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -65,9 +67,12 @@ class Input {
       if (filled == buffer.capacity()) buffer.grow(2 * filled, filled);
       const auto got = read_some(buffer.data() + filled, buffer.capacity() - filled);
       if (!got) return tl::unexpected(got.error());
+      // Only what is new is searched: a line of many reads would cost the square of its length.
+      const std::size_t end = std::string_view(buffer.data() + filled, *got).rfind('\n');
       at_end = *got == 0;
+      if (at_end) whole = filled;
+      if (end != std::string_view::npos) whole = filled + end + 1;
       filled += *got;
-      whole = at_end ? filled : std::string_view(buffer.data(), filled).rfind('\n') + 1;  // npos + 1 is 0
     }
     rest_.assign(buffer.data() + whole, filled - whole);
     chunk.lines.clear();
@@ -170,12 +175,10 @@ class Batch {
     Worker worker(agent_);
     while (step(worker)) {
       // A small input, or a caller that waits for each answer, is done before a thread would have started.
-      if (!is_large_ || !helpers.empty()) continue;
-      for (unsigned core = 1; core < std::thread::hardware_concurrency(); ++core)
-        helpers.emplace_back([this] { work(); });
+      if (is_large_ && helpers.empty()) start(helpers);
     }
     helpers.clear();
-    return result_;
+    return output_result_ ? input_result_ : output_result_;
   }
 
  private:
@@ -187,6 +190,15 @@ class Batch {
     Answerer answerer;
   };
 
+  void start(std::vector<std::jthread>& helpers) {
+    try {
+      for (unsigned core = 1; core < std::thread::hardware_concurrency(); ++core)
+        helpers.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      // The host has no more threads to give; those there are do the work.
+    }
+  }
+
   void work() {
     Worker worker(agent_);
     while (step(worker)) {
@@ -195,31 +207,45 @@ class Batch {
 
   /// One chunk. @return false at the end of the input, or after an error.
   bool step(Worker& worker) {
-    {
-      const std::lock_guard lock(input_mutex_);
-      if (ended_) return false;
-      const auto taken = input_.take(worker.buffer, worker.chunk);
-      ended_ = !taken || *taken == 0;
-      if (!taken) end_with(taken.error());
-      if (ended_) return false;
-      is_large_ = *taken >= kChunk / 2;
+    try {
+      return take(worker) && write(worker.chunk.number, worker.answerer.answer(worker.chunk));
+    } catch (const std::exception& error) {
+      // Told at once: other threads may wait for this one's turn, which never comes.
+      end_output(fail(ErrorKind::bug, fmt::format("cannot answer standard input: {}", error.what()),
+                      "give less at a time; report this if memory is not short"));
+      return false;
     }
-    return write(worker.chunk.number, worker.answerer.answer(worker.chunk));
+  }
+
+  bool take(Worker& worker) {
+    const std::lock_guard lock(input_mutex_);
+    if (std::exchange(ended_, true) || has_failed()) return false;
+    const auto taken = input_.take(worker.buffer, worker.chunk);
+    if (!taken) input_result_ = tl::unexpected(taken.error());  // what was taken before is still answered
+    if (!taken || *taken == 0) return false;
+    is_large_ = *taken >= kChunk / 2;
+    ended_ = false;  // not before: after an exception there is no telling what the next read would give
+    return true;
   }
 
   bool write(std::size_t number, std::string_view answers) {
     std::unique_lock lock(output_mutex_);
-    turn_.wait(lock, [&] { return written_ == number || !result_; });
-    if (!result_) return false;
-    if (auto done = write_all(output_fd_, answers); !done) result_ = std::move(done);
+    turn_.wait(lock, [&] { return written_ == number || !output_result_; });
+    if (!output_result_) return false;
+    output_result_ = write_all(output_fd_, answers);
     ++written_;
     turn_.notify_all();
-    return result_.has_value();
+    return output_result_.has_value();
   }
 
-  void end_with(const Error& error) {
+  bool has_failed() {
     const std::lock_guard lock(output_mutex_);
-    if (result_) result_ = tl::unexpected(error);
+    return !output_result_;
+  }
+
+  void end_output(tl::unexpected<Error> error) {
+    const std::lock_guard lock(output_mutex_);
+    if (output_result_) output_result_ = std::move(error);
     turn_.notify_all();
   }
 
@@ -227,12 +253,13 @@ class Batch {
   std::mutex input_mutex_;
   Input input_;
   bool ended_ = false;
+  Result<void> input_result_;
   std::atomic<bool> is_large_ = false;  ///< Whether the last chunk was worth more threads.
-  std::mutex output_mutex_;
+  std::mutex output_mutex_;             ///< May be taken while input_mutex_ is held, never the other way round.
   std::condition_variable turn_;
   const int output_fd_;
   std::size_t written_ = 0;
-  Result<void> result_;
+  Result<void> output_result_;
 };
 
 }  // namespace

@@ -15,6 +15,7 @@ sys.path.insert(0, str(PROJECT / "tests/guest"))
 
 MIB = 1 << 20
 COMMAND_TIMEOUT = 90  # seconds; an attach takes well under one
+DONE, FAILED, BAD_INPUT, REFUSED, TRY_AGAIN = range(5)  # the documented exit statuses
 
 
 def command(*arguments: object, timeout: float = 60) -> str:

@@ -40,32 +40,6 @@ def test_disk_xml_touches_nothing(aiolos_alone):
     assert disk.find("target").attrib == {"dev": "vdb", "bus": "virtio"}
 
 
-def test_disk_xml_batch_answers_line_by_line(aiolos_alone):
-    disk = {"bus": "virtio", "dev": "vdb", "type": "disk"}
-    good = {"driver_volume_type": "local", "serial": "abc", "data": {"device_path": "/dev/nonexistent"}}
-    bad = {**good, "driver_volume_type": "no-such-driver"}
-    lines = [json.dumps({"connection_info": info, "disk_info": disk}) for info in (good, bad, good)] + ["{"]
-    shown = aiolos_alone.run("disk-xml", "--config", str(aiolos_alone.config), "--batch",
-                             stdin="\n".join(lines) + "\n").out
-    answers = [json.loads(line) for line in shown.splitlines()]
-    assert [sorted(answer) for answer in answers] == [["xml"], ["error"], ["xml"], ["error"]]
-    assert answers[3]["error"]["where"].startswith("line 4:")
-
-
-def test_disk_xml_batch_keeps_the_order_of_many(aiolos_alone):
-    """More than one thread answers, and lines are longer than what is read at once."""
-    disk = {"bus": "virtio", "dev": "vdb", "type": "disk"}
-    lines = [json.dumps({"connection_info": {"driver_volume_type": "local", "serial": f"serial-{number}", "data":
-                                             {"device_path": "/dev/x", "unused": "x" * (1_000_000 if number == 7 else 9)}},
-                         "disk_info": disk}) for number in range(20_000)]
-    lines[15_000] = "{"
-    shown = aiolos_alone.run("disk-xml", "--config", str(aiolos_alone.config), "--batch", stdin="\n".join(lines)).out
-    answers = [json.loads(line) for line in shown.splitlines()]
-    assert len(answers) == len(lines)
-    assert answers[15_000]["error"]["where"].startswith("line 15001:")
-    assert all(f"serial-{number}<" in answer["xml"] for number, answer in enumerate(answers) if number != 15_000)
-
-
 def test_xml_reformat_keeps_what_it_does_not_know(aiolos_alone, folder):
     document = folder / "disk.xml"
     document.write_text("<disk type='file' device='disk'><future level='9'/><driver name='qemu' type='raw'/>"

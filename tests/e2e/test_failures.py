@@ -7,9 +7,7 @@ import subprocess
 import time
 
 import pytest
-from harness import domain_disks
-
-DONE, FAILED, BAD_INPUT, REFUSED, TRY_AGAIN = range(5)
+from harness import BAD_INPUT, FAILED, REFUSED, TRY_AGAIN, domain_disks
 
 
 @pytest.fixture
@@ -79,12 +77,6 @@ def test_wrong_usage(aiolos_alone, arguments):
     as_json = aiolos_alone.run(*arguments, "--json", expect=BAD_INPUT)
     assert as_json.error()["kind"] == "bad_input"
     assert as_json.err
-
-
-@pytest.mark.parametrize("option", ["--connection", "--disk"])
-def test_batch_takes_no_single_volume(aiolos_alone, option):
-    shown = aiolos_alone.run("disk-xml", "--batch", option, aiolos_alone.write("x.json", {}), expect=BAD_INPUT)
-    assert "--batch" in shown.err and option in shown.err
 
 
 @pytest.mark.parametrize("arguments", [["explain", "--connection", "/tmp", "--disk", "/tmp"],
