@@ -534,11 +534,10 @@ namespace {
 /// hundred properties that it has not.
 template <typename T>
 std::uint64_t present_rows(const void* owner) {
-  constexpr auto& rows = Properties<T>::rows;
   return [owner]<std::size_t... i>(std::index_sequence<i...>) {
-    return ((std::uint64_t{rows[i].has(owner)} << i) | ...);
+    return ((std::uint64_t{Properties<T>::rows[i].has(owner)} << i) | ...);
   }
-  (std::make_index_sequence<std::size(rows)>{});
+  (std::make_index_sequence<std::size(Properties<T>::rows)>{});
 }
 
 template <typename T>

@@ -39,7 +39,7 @@ class XmlWriter {
 
   void begin_line(int level) {
     if (level <= 0) return;
-    const auto blanks = static_cast<std::size_t>(level * indent_.width);
+    const auto blanks = static_cast<std::size_t>(level) * static_cast<std::size_t>(indent_.width);
     reserve(blanks);
     std::memcpy(at_, "                ", kSlack);
     if (blanks > kSlack) std::memset(at_, ' ', blanks);
