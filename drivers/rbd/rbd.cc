@@ -9,6 +9,13 @@ namespace {
 
 using namespace aiolos;
 
+Result<std::string_view> secret_type_of(const sdk::Value& value) {
+  AIOLOS_TRY(const std::string_view type, value.string());
+  if (type != "ceph")
+    return value.error("'" + std::string(type) + "' is no type of a secret for RBD", "give ceph, the only one");
+  return type;
+}
+
 /// The configuration's own credentials, which Nova calls rbd_user and rbd_secret_uuid.
 /// @param secret_type `data.secret_type`, which the connection_info has to give all the same.
 Result<SourceAuth> configured_auth(const sdk::Volume& volume, std::string_view secret_type) {
@@ -33,7 +40,7 @@ Result<std::optional<SourceAuth>> auth_of(const sdk::Volume& volume) {
     AIOLOS_TRY(const std::string_view fallback, volume.configuration().at("secret_uuid").string_or(""));
     if (fallback.empty()) return std::nullopt;
   }
-  AIOLOS_TRY(const std::string_view secret_type, data.at("secret_type").string());
+  AIOLOS_TRY(const std::string_view secret_type, secret_type_of(data.at("secret_type")));
   const sdk::Value secret_uuid = data.at("secret_uuid");
   if (!enabled || !secret_uuid) return configured_auth(volume, secret_type);
   AIOLOS_TRY(const std::string_view uuid, secret_uuid.string());

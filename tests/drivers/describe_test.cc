@@ -205,6 +205,9 @@ TEST_F(DescribeTest, RefusesWhatCannotWork) {
       {"RBD auth without any secret",
        info("rbd", {{"name", "p/v"}, {"auth_enabled", true}, {"auth_username", "u"}, {"secret_type", "ceph"}}),
        "/data/secret_uuid", "no secret_uuid"},
+      {"RBD auth with another's secret",
+       info("rbd", {{"name", "p/v"}, {"auth_enabled", true}, {"secret_type", "iscsi"}}),
+       "/data/secret_type", "'iscsi'"},
   };
   for (const Refusal& refusal : refusals) {
     SCOPED_TRACE(refusal.name);
