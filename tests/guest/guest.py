@@ -328,12 +328,15 @@ class Shell:
         self.received = b""
 
     def wait_ready(self, timeout: float) -> None:
-        """Wait until the guest answers. It drops what comes before it listens, so it is asked again and again."""
-        deadline = time.monotonic() + timeout
+        """Wait until the guest answers. It drops what comes before it listens, so it is asked again and again: ever less
+        often, for the port takes only some 70 questions before the guest has read one."""
+        begun = time.monotonic()
+        deadline = begun + timeout
         while True:
             try:
                 token = self.send("true", 10)
-                if self.answer(token, min(time.monotonic() + 0.5, deadline)) is not None:
+                now = time.monotonic()
+                if self.answer(token, min(now + max(0.5, (now - begun) / 10), deadline)) is not None:
                     return
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):

@@ -109,16 +109,16 @@ def unpacked_kernel(folder: pathlib.Path) -> pathlib.Path:
     return tree
 
 
-def kernel_package() -> str:
+def kernel_package(metapackage: str = KERNEL_METAPACKAGE) -> str:
     """The package that the metapackage stands for today, such as linux-image-6.1.0-56-cloud-amd64."""
     for update_first in (False, True):
         if update_first:
             command(["apt-get", "-q", "update"], timeout=300)
-        shown = subprocess.run(["apt-cache", "depends", KERNEL_METAPACKAGE], capture_output=True, text=True, timeout=60)
+        shown = subprocess.run(["apt-cache", "depends", metapackage], capture_output=True, text=True, timeout=60)
         found = re.search(r"Depends: (linux-image-\S+)", shown.stdout)
         if found:
             return found.group(1)
-    raise ImageError(f"apt knows no package {KERNEL_METAPACKAGE}; the guest is built from Debian 12's amd64 packages")
+    raise ImageError(f"apt knows no package {metapackage}; the guest is built from Debian 12's amd64 packages")
 
 
 def command(arguments: list[str], timeout: float, cwd: pathlib.Path | None = None) -> None:
@@ -128,8 +128,10 @@ def command(arguments: list[str], timeout: float, cwd: pathlib.Path | None = Non
         raise ImageError(f"{' '.join(arguments)} ended with status {done.returncode}:\n{done.stdout}")
 
 
-def module_order(modules: pathlib.Path) -> list[pathlib.Path]:
-    """The files of MODULES and of all they depend on, each after its own dependencies (virtio_ring before virtio).
+def module_order(modules: pathlib.Path, names: list[str], needed: tuple[str, ...]) -> list[pathlib.Path]:
+    """The files of these modules and of all they depend on, each after its own dependencies (virtio_ring before virtio).
+
+    ImageError if one of those in `needed` is no file, for then the machine would not get anywhere.
 
     The package has no modules.dep (depmod makes that at installation), but each module names its dependencies in its
     own .modinfo section as the string depends=a,b.
@@ -146,9 +148,9 @@ def module_order(modules: pathlib.Path) -> list[pathlib.Path]:
             add(dependency)
         order.append(path)
 
-    for name in MODULES:
+    for name in names:
         add(name)
-    for name in ("virtio_pci", "virtio_blk"):
+    for name in needed:
         if files.get(name) not in order:
             raise ImageError(f"the kernel package has no module {name} under {modules}")
     return order
@@ -172,18 +174,13 @@ def write_initrd(target: pathlib.Path, modules: pathlib.Path) -> None:
     archive.file("init", HERE / "init", 0o755)
     archive.file("bin/busybox", program("busybox"), 0o755)
     archive.link("bin/sh", "busybox")
-    order = module_order(modules)
-    for path in order:
-        archive.file(f"modules/{path.name}", path, 0o644)
-    archive.data("modules/order", "".join(f"{path.name}\n" for path in order).encode(), 0o644)
+    archive.modules(module_order(modules, MODULES, needed=("virtio_pci", "virtio_blk")))
     fio = program("fio")
     archive.file("bin/fio", fio, 0o755)
     for place, path in shared_libraries(fio).items():
         # One folder for all: the loader that every one of them names, /lib64/ld-linux-x86-64.so.2, searches /lib.
         archive.file(place.lstrip("/") if "ld-linux" in place else f"lib/{pathlib.Path(place).name}", path, 0o755)
-    part = target.with_suffix(".part")
-    part.write_bytes(archive.finished())
-    part.rename(target)
+    archive.write(target)
 
 
 class Cpio:
@@ -207,6 +204,12 @@ class Cpio:
         self.folders(name)
         self.entry(name, stat.S_IFLNK | 0o777, to.encode())
 
+    def modules(self, order: list[pathlib.Path]) -> None:
+        """Kernel modules, and in modules/order the order to load them in."""
+        for path in order:
+            self.file(f"modules/{path.name}", path, 0o644)
+        self.data("modules/order", "".join(f"{path.name}\n" for path in order).encode(), 0o644)
+
     def folders(self, name: str) -> None:
         for parent in list(pathlib.PurePosixPath(name).parents)[-2::-1]:
             if str(parent) not in self.seen:
@@ -219,9 +222,11 @@ class Cpio:
         for block in (header, content):
             self.parts.append(block + b"\0" * (-len(block) % 4))
 
-    def finished(self) -> bytes:
+    def write(self, target: pathlib.Path) -> None:
         self.entry("TRAILER!!!", 0, b"")
-        return b"".join(self.parts)
+        part = target.with_suffix(".part")
+        part.write_bytes(b"".join(self.parts))
+        part.rename(target)
 
 
 if __name__ == "__main__":
