@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures for tests on real storage. Tests of this folder run in the storage VM; see in_vm.py."""
+
+import pathlib
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "guest")]
+import in_vm  # noqa: E402
+import targets  # noqa: E402
+from guest import Guest  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(in_vm.VmSide(config) if in_vm.is_inside() else in_vm.HostSide(config))
+
+
+@pytest.fixture
+def host_as_before():
+    """For tests that must leave nothing: compares the host with what it was. Name it before what has to go first."""
+    before = targets.host_state()
+    yield before
+    targets.wait_for_host_state(before)
+
+
+@pytest.fixture(scope="session")
+def network():
+    with targets.Network() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def initiator():
+    with targets.Initiator() as made:
+        yield made
+
+
+@pytest.fixture
+def volume():
+    with targets.Volume(64 * targets.MIB) as made:
+        yield made
+
+
+@pytest.fixture
+def other_volume():
+    with targets.Volume(32 * targets.MIB) as made:
+        yield made
+
+
+@pytest.fixture
+def iscsi(network, initiator):
+    """A target that wants CHAP."""
+    with targets.IscsiTarget(network, initiator, chap=("volume-user", "volume-secret")) as made:
+        yield made
+        initiator.forget_all()
+
+
+@pytest.fixture
+def multipath():
+    with targets.Multipath() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def fibre_channel():
+    with targets.FibreChannel() as made:
+        yield made
+
+
+@pytest.fixture
+def nvme(network):
+    with targets.NvmeTcpTarget(network) as made:
+        yield made
+
+
+@pytest.fixture
+def nfs(network):
+    with targets.NfsServer(network, "/dev/disk/by-id/virtio-nfs") as made:
+        yield made
+
+
+@pytest.fixture
+def volume_group():
+    with targets.VolumeGroup("/dev/disk/by-id/virtio-lvm") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def guest():
+    """A running guest under KVM, as the storage VM's processor has SVM; ten times as fast as emulation in emulation."""
+    targets.load("kvm_amd")
+    made = Guest(pathlib.Path("/run/guest"), virt_type="kvm")
+    made.start(timeout=240)  # 15 s are usual, but a busy host makes all of them many
+    yield made
+    made.destroy()

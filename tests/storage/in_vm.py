@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the tests of this folder inside the storage VM, and has pytest on the host report them as its own.
+
+Why inside: what the tests do is file operations in sysfs and configfs, open descriptors, and processes to start and to
+kill. There that is plain Python, and tests/guest runs its guest there too. From outside, each of those would be a command
+of its own through the VM's control port, and take a hundred times as long.
+
+On the host, pytest collects and selects as always (-k, node ids, --collect-only). At the first test of this folder
+HostSide boots the VM, once for all of them, and starts pytest in it with just the tests that were selected. There VmSide
+writes each report, when it comes, as a line of JSON into a file of the VM's share; HostSide hands it to the host's pytest,
+which shows and counts it, and writes it to its JUnit file. If the VM dies or a test never ends, that test has failed, with
+the VM's last words, and the others go on in a new VM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shlex
+import time
+
+import image
+import pytest
+from storage_vm import SHARE, StorageVm, StorageVmError
+
+HERE = pathlib.Path(__file__).resolve().parent
+INSIDE = "AIOLOS_STORAGE_VM"  # set in the VM's environment
+TEST_LIMIT = 300  # seconds for one test with its fixtures
+DISKS = {"nfs": "512M", "lvm": "1G"}
+MEMORY_MIB = 3072
+REPORTS, LOG = "reports.jsonl", "pytest.log"
+PASSED_ON = ("AIOLOS", "AIOLOS_STATE")
+WHEN_STUCK = "ps -eo pid,stat,wchan:30,args | grep -v '\\]$'; dmesg | tail -n 30"
+
+
+def is_inside() -> bool:
+    return INSIDE in os.environ
+
+
+class HostSide:
+    def __init__(self, config: pytest.Config):
+        self.config = config
+        self.vm: StorageVm | None = None
+        self.pytest_id = 0
+        self.reports = None
+        self.no_vm = ""  # why there is none, for the tests after the first that wanted it
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        if HERE not in item.path.parents:
+            return None
+        hook = item.ihook
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        try:
+            if self.vm is None:
+                self.start(item)
+            for report in self.reports_of(item):
+                hook.pytest_runtest_logreport(report=report)
+        except (StorageVmError, image.ImageError) as error:
+            self.stop()
+            hook.pytest_runtest_logreport(report=failed(item, str(error)))
+        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def start(self, item: pytest.Item) -> None:
+        """Boot the VM and begin with this test and all that follow it."""
+        if self.no_vm:
+            raise StorageVmError(f"not run, for there is no storage VM: {self.no_vm}")
+        try:
+            image.build()  # of the guest that tests run in the VM, where nothing can be downloaded
+            self.vm = StorageVm(memory_mib=MEMORY_MIB, disks=DISKS).start()
+        except (StorageVmError, image.ImageError) as error:
+            self.no_vm = str(error).partition("\n")[0]
+            raise
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        terminal.write_line(f"storage VM: booted in {self.vm.boot_seconds:.1f} s")
+        items = item.session.items
+        tests = [argument_of(each) for each in items[items.index(item):] if HERE in each.path.parents]
+        # No plugin is loaded by itself: to look for them takes an emulated processor several seconds.
+        command = ["env", f"{INSIDE}=1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
+                   *(f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ),
+                   "/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", f"--rootdir={self.config.rootpath}",
+                   *tests]
+        folder = self.config.invocation_params.dir
+        shell = f"cd {shlex.quote(str(folder))} && {shlex.join(command)} >{SHARE}/{LOG} 2>&1"
+        (self.vm.share / REPORTS).touch()
+        self.reports = open(self.vm.share / REPORTS, encoding="utf-8")
+        self.pytest_id = self.vm.send(shell, timeout=24 * 3600)
+
+    def reports_of(self, item: pytest.Item):
+        """The reports of one test, as they come."""
+        deadline = time.monotonic() + TEST_LIMIT
+        line, ended = "", None
+        while True:
+            line += self.reports.readline()
+            if line.endswith("\n"):
+                message = json.loads(line)
+                line = ""
+                if message.get("finished") == item.nodeid:
+                    return
+                if "report" in message:
+                    yield self.report(message["report"])
+            elif ended:
+                log = (self.vm.share / LOG).read_text(errors="replace")
+                raise StorageVmError(f"pytest in the storage VM ended with status {ended.status}:\n{log}")
+            else:
+                ended = self.vm.answer(self.pytest_id, 0.05)  # and then look once more for what it wrote last
+            if time.monotonic() > deadline:
+                shown = self.vm.run(WHEN_STUCK, 30)
+                raise StorageVmError(f"the test did not end within {TEST_LIMIT} s:\n{shown.stdout}\n{self.vm.console_tail()}")
+
+    def report(self, data: dict) -> pytest.TestReport:
+        report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
+        if isinstance(report.longrepr, list):  # where and why a test was skipped; JSON has no tuples
+            report.longrepr = tuple(report.longrepr)
+        return report
+
+    def stop(self) -> None:
+        if self.reports:
+            self.reports.close()
+            self.reports = None
+        if self.vm:
+            self.vm.stop()
+            self.vm = None
+
+    def pytest_unconfigure(self) -> None:
+        self.stop()
+
+
+def argument_of(item: pytest.Item) -> str:
+    return f"{item.path}::{item.nodeid.split('::', 1)[1]}"
+
+
+def failed(item: pytest.Item, text: str) -> pytest.TestReport:
+    return pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", text, "call")
+
+
+class VmSide:
+    def __init__(self, config: pytest.Config):
+        self.config = config
+        self.kernel_log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+
+    def pytest_runtest_logstart(self) -> None:
+        os.lseek(self.kernel_log, 0, os.SEEK_END)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self):
+        """What the kernel said during a test that failed belongs to its report."""
+        report = (yield).get_result()
+        if report.failed and (messages := self.kernel_messages()):
+            report.sections.append(("Kernel log", messages))
+
+    def kernel_messages(self) -> str:
+        lines = []
+        while True:
+            try:
+                record = os.read(self.kernel_log, 8192).decode(errors="replace")
+            except BrokenPipeError:  # some were lost, which is no reason not to show the others
+                continue
+            except BlockingIOError:
+                return "\n".join(lines)
+            lines.append(record.partition(";")[2].partition("\n")[0])
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.say({"report": self.config.hook.pytest_report_to_serializable(config=self.config, report=report)})
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.say({"finished": nodeid})
+
+    @staticmethod
+    def say(message: dict) -> None:
+        with open(SHARE / REPORTS, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(message) + "\n")
