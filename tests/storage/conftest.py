@@ -14,6 +14,7 @@ from guest import Guest  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "on_host: this test of tests/storage runs on the host, not in the VM")
     config.pluginmanager.register(in_vm.VmSide(config) if in_vm.is_inside() else in_vm.HostSide(config))
 
 
@@ -26,9 +27,15 @@ def host_as_before():
 
 
 @pytest.fixture(scope="session")
-def network():
+def wires():
     with targets.Network() as made:
         yield made
+
+
+@pytest.fixture
+def network(wires):
+    yield wires
+    wires.restore()
 
 
 @pytest.fixture(scope="session")
@@ -64,9 +71,17 @@ def multipath():
 
 
 @pytest.fixture(scope="session")
-def fibre_channel():
+def fabrics():
     with targets.FibreChannel() as made:
         yield made
+
+
+@pytest.fixture
+def fibre_channel(fabrics):
+    """Two fabrics, both online, without LUNs."""
+    fabrics.restore()
+    yield fabrics
+    fabrics.restore()
 
 
 @pytest.fixture

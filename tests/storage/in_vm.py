@@ -7,9 +7,9 @@ of its own through the VM's control port, and take a hundred times as long.
 
 On the host, pytest collects and selects as always (-k, node ids, --collect-only). At the first test of this folder
 HostSide boots the VM, once for all of them, and starts pytest in it with just the tests that were selected. There VmSide
-writes each report, when it comes, as a line of JSON into a file of the VM's share; HostSide hands it to the host's pytest,
-which shows and counts it, and writes it to its JUnit file. If the VM dies or a test never ends, that test has failed, with
-the VM's last words, and the others go on in a new VM.
+writes each report, when it comes, as a line of JSON into a file of the VM's share; HostSide hands it to the host's
+pytest, which shows and counts it, and writes it to its JUnit file. If the VM dies or a test never ends, that test has
+failed, with the VM's last words, and the others go on in a new VM. Tests marked on_host stay outside.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class HostSide:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        if HERE not in item.path.parents:
+        if not wants_vm(item):
             return None
         hook = item.ihook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -66,7 +66,7 @@ class HostSide:
     def start(self, item: pytest.Item) -> None:
         """Boot the VM and begin with this test and all that follow it."""
         if self.no_vm:
-            raise StorageVmError(f"not run, for there is no storage VM: {self.no_vm}")
+            raise StorageVmError(f"not run, for the storage VM failed before: {self.no_vm}")
         try:
             image.build()  # of the guest that tests run in the VM, where nothing can be downloaded
             self.vm = StorageVm(memory_mib=MEMORY_MIB, disks=DISKS).start()
@@ -76,12 +76,12 @@ class HostSide:
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
         terminal.write_line(f"storage VM: booted in {self.vm.boot_seconds:.1f} s")
         items = item.session.items
-        tests = [argument_of(each) for each in items[items.index(item):] if HERE in each.path.parents]
+        tests = [argument_of(each) for each in items[items.index(item):] if wants_vm(each)]
         # No plugin is loaded by itself: to look for them takes an emulated processor several seconds.
         command = ["env", f"{INSIDE}=1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
                    *(f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ),
-                   "/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", f"--rootdir={self.config.rootpath}",
-                   *tests]
+                   "/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q",
+                   f"--rootdir={self.config.rootpath}", *tests]
         folder = self.config.invocation_params.dir
         shell = f"cd {shlex.quote(str(folder))} && {shlex.join(command)} >{SHARE}/{LOG} 2>&1"
         (self.vm.share / REPORTS).touch()
@@ -103,12 +103,15 @@ class HostSide:
                     yield self.report(message["report"])
             elif ended:
                 log = (self.vm.share / LOG).read_text(errors="replace")
+                if self.reports.tell() == 0:
+                    self.no_vm = "pytest does not start in it"
                 raise StorageVmError(f"pytest in the storage VM ended with status {ended.status}:\n{log}")
             else:
                 ended = self.vm.answer(self.pytest_id, 0.05)  # and then look once more for what it wrote last
             if time.monotonic() > deadline:
                 shown = self.vm.run(WHEN_STUCK, 30)
-                raise StorageVmError(f"the test did not end within {TEST_LIMIT} s:\n{shown.stdout}\n{self.vm.console_tail()}")
+                raise StorageVmError(f"the test did not end within {TEST_LIMIT} s:\n{shown.stdout}"
+                                     f"{self.vm.last_words()}")
 
     def report(self, data: dict) -> pytest.TestReport:
         report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
@@ -126,6 +129,10 @@ class HostSide:
 
     def pytest_unconfigure(self) -> None:
         self.stop()
+
+
+def wants_vm(item: pytest.Item) -> bool:
+    return HERE in item.path.parents and not item.get_closest_marker("on_host")
 
 
 def argument_of(item: pytest.Item) -> str:

@@ -219,7 +219,13 @@ class Network(Managed):
 
     def deliver(self, path: int) -> None:
         """The end of swallow()."""
-        run("ip", "neigh", "delete", self.portals[path], "dev", self.ends(path)[0])
+        run("ip", "neigh", "flush", "to", self.portals[path], "nud", "permanent", "dev", self.ends(path)[0])
+
+    def restore(self) -> None:
+        """Have both paths work again."""
+        for path in (0, 1):
+            self.plug(path)
+            self.deliver(path)
 
 
 # --- volumes that targets offer -------------------------------------------------------------------------------------
@@ -297,7 +303,7 @@ class LunMap(Managed):
     def open(self) -> None:
         self.acl.mkdir()
         self.undo(remove, self.acl)
-        self.undo(lambda: [self.unmap(number) for number in list(self._luns)])
+        self.undo(self.unmap_all)
 
     def map(self, volume: Volume, number: int) -> None:
         store = volume.store
@@ -310,6 +316,10 @@ class LunMap(Managed):
 
     def unmap(self, number: int) -> None:
         self._luns.pop(number).close()
+
+    def unmap_all(self) -> None:
+        for number in list(self._luns):
+            self.unmap(number)
 
     def free_number(self) -> int:
         return next(number for number in itertools.count() if number not in self._luns)
@@ -614,6 +624,18 @@ class FibreChannel(Managed):
         write(device / "device/delete", 1)
         wait_for(lambda: not device.exists() and not disk.is_symlink(), f"{disk} to go")
 
+    def restore(self) -> None:
+        """Have the links up, no LUN offered, and no FC disk on this host."""
+        for fabric in self.wires:
+            self.plug(fabric)
+        for fabric in self.wires:
+            self.wait_online(fabric)
+        for disk in pathlib.Path("/dev/disk/by-path").glob("pci-*-fc-*-lun-*"):
+            if "-part" not in disk.name:
+                self.delete(disk)
+        for luns in self.luns:
+            luns.unmap_all()
+
     def connection_info(self, number: int) -> dict:
         """As Cinder gives it for a LUN."""
         targets = [self.target_wwpn(fabric) for fabric in self.wires]
@@ -737,7 +759,8 @@ class NfsServer(Managed):
         load("nfsd", "nfsv4")
         self.folder.mkdir(parents=True)
         self.undo(self.folder.rmdir)
-        run("mkfs.ext4", "-q", "-F", "-m", 0, "-E", "nodiscard", self.disk)  # -m: root, too, finds the disk full
+        # -m 0: root, too, finds a full disk full
+        run("mkfs.ext4", "-q", "-F", "-m", 0, "-E", "nodiscard", self.disk)
         run("mount", self.disk, self.folder)
         self.undo(run, "umount", self.folder)
         # Both file systems belong to the network namespace that mounts them, so nfsd and its helpers work for that one.
@@ -751,7 +774,8 @@ class NfsServer(Managed):
         (self.database / "nfsdcld").mkdir(exist_ok=True)
         write(control / "nfsv4gracetime", self.lease)
         write(control / "nfsv4leasetime", self.lease)
-        self.network.inside("exportfs", "-o", "rw,no_root_squash,fsid=0,insecure,no_subtree_check", f"10.0.0.0/8:{self.folder}")
+        options = "rw,no_root_squash,fsid=0,insecure,no_subtree_check"
+        self.network.inside("exportfs", "-o", options, f"10.0.0.0/8:{self.folder}")
         self.undo(self.network.inside, "exportfs", "-ua")
         # nfsdcld remembers the clients. Without it the first open waits until the grace period is over.
         self.network.inside("nfsdcld", "-p", pipes)
@@ -869,7 +893,7 @@ def host_state() -> dict[str, list[str]]:
 
 
 def wait_for_host_state(before: dict[str, list[str]], timeout: float = 15) -> None:
-    """Wait until the host is as it was, for the kernel removes devices in its own time; StorageError with the difference."""
+    """Wait until the host is as it was, for the kernel removes devices in its own time; StorageError says what differs."""
     deadline = time.monotonic() + timeout
     while difference := state_difference(before, host_state()):
         if time.monotonic() > deadline:
@@ -909,8 +933,9 @@ def iscsi_sessions() -> list[str]:
 def fc_remote_ports() -> list[str]:
     found = []
     for port in (SYS / "class/fc_remote_ports").glob("*"):
-        host = "host" + re.match(r"rport-(\d+)", port.name).group(1)
-        found.append(f"{read(SYS / 'class/fc_host' / host / 'port_name')} -> {read(port / 'port_name')} {read(port / 'port_state')}")
+        host = SYS / "class/fc_host" / re.sub(r"rport-(\d+):.*", r"host\1", port.name)
+        with contextlib.suppress(OSError):
+            found.append(f"{read(host / 'port_name')} -> {read(port / 'port_name')} {read(port / 'port_state')}")
     return sorted(found)
 
 
@@ -919,7 +944,8 @@ def maps() -> dict[str, str]:
     found = {}
     for folder in (SYS / "block").glob("dm-*/dm"):
         with contextlib.suppress(OSError):
-            found[read(folder / "name")] = read(folder / "uuid") + (" (suspended)" if read(folder / "suspended") == "1" else "")
+            suspended = " (suspended)" if read(folder / "suspended") == "1" else ""
+            found[read(folder / "name")] = read(folder / "uuid") + suspended
     return found
 
 

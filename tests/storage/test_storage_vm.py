@@ -92,8 +92,6 @@ def test_multipath_survives_the_loss_of_a_path(iscsi, initiator, multipath, volu
 
 
 def test_fibre_channel_lun_on_two_fabrics(fibre_channel, volume):
-    for fabric in (0, 1):
-        fibre_channel.wait_online(fabric)
     before = host_state()
     lun = fibre_channel.map(volume)
     for fabric in (0, 1):
@@ -113,7 +111,6 @@ def test_fibre_channel_lun_on_two_fabrics(fibre_channel, volume):
 
 
 def test_fibre_channel_link_goes_and_comes_back(fibre_channel):
-    fibre_channel.wait_online(0)
     fibre_channel.pull(0)
     wait_for(lambda: not fibre_channel.is_online(0), "the remote port to be blocked")
     fibre_channel.plug(0)

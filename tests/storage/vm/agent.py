@@ -73,7 +73,8 @@ def set_up() -> None:
     socket.sethostname("storage-vm")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=False)
     subprocess.run(["/lib/systemd/systemd-udevd", "--daemon"], check=False)
-    subprocess.run(["udevadm", "trigger", "--action=add", *(f"--subsystem-match={name}" for name in COLDPLUG)], check=False)
+    subsystems = [f"--subsystem-match={name}" for name in COLDPLUG]
+    subprocess.run(["udevadm", "trigger", "--action=add", *subsystems], check=False)
     subprocess.run(["udevadm", "settle", "--timeout=60"], check=False)
 
 
