@@ -10,7 +10,6 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "guest")]
 import in_vm  # noqa: E402
 import targets  # noqa: E402
-from guest import Guest  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -100,13 +99,3 @@ def nfs(network):
 def volume_group():
     with targets.VolumeGroup("/dev/disk/by-id/virtio-lvm") as made:
         yield made
-
-
-@pytest.fixture(scope="session")
-def guest():
-    """A running guest under KVM, as the storage VM's processor has SVM; ten times as fast as emulation in emulation."""
-    targets.load("kvm_amd")
-    made = Guest(pathlib.Path("/run/guest"), virt_type="kvm")
-    made.start(timeout=240)  # 15 s are usual, but a busy host makes all of them many
-    yield made
-    made.destroy()
