@@ -38,6 +38,7 @@ TEST(DiskInfo, NamesWhatIsWrong) {
   EXPECT_EQ(where(R"({"bus": "virtio", "dev": "vdb", "unit": 1})"), "/unit");
   EXPECT_EQ(where(R"({"bus": "virtio", "dev": "vdb", "Unit": 1})"), "/Unit");
   EXPECT_EQ(where(R"([])"), "");
+  EXPECT_EQ(where(R"([{"bus": "virtio"}])"), "");
   EXPECT_EQ(where(R"({"bus": "virtio", "dev": "vdb"})"), "accepted");
 }
 
