@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Text to JSON strings.
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -51,10 +52,10 @@ char* escape(char* out, char c) {
       *out = kShort[i + 1];
       return out + 1;
     }
-  std::memcpy(out, "u00", 3);
-  out[3] = kHex[static_cast<unsigned char>(c) >> 4];
-  out[4] = kHex[c & 0xf];
-  return out + 5;
+  out = std::copy_n("u00", 3, out);
+  *out++ = kHex[static_cast<unsigned char>(c) >> 4];
+  *out++ = kHex[c & 0xf];
+  return out;
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ std::string advice(const std::string& path, int error) {
 std::string errno_text(int error) { return std::generic_category().message(error); }
 
 std::optional<std::string> read_small_file(const std::string& path) {
-  constexpr std::size_t kLimit = 1024 * 1024;
+  constexpr std::size_t kLimit = std::size_t{1} << 20;
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd) return std::nullopt;
   std::string text;

@@ -79,6 +79,7 @@ class LibvirtSecretStore final : public SecretStore {
     }
     const std::unique_ptr<virSecretPtr, void (*)(void*)> array(secrets, std::free);
     std::vector<SecretHandle> handles;
+    handles.reserve(static_cast<std::size_t>(count));
     for (int i = 0; i < count; ++i) handles.emplace_back(secrets[i], api.virSecretFree);
     for (const SecretHandle& secret : handles) {
       if (api.virSecretGetUsageType(secret.get()) != *type) continue;

@@ -114,10 +114,8 @@ Result<ImageMap> parse_image_map(std::string_view json, const std::string& path)
     // nothing.
     if (has_offset && unsigned_at(entry, "depth") == 0) {
       map.areas.push_back({unsigned_at(entry, "offset"), length});
-    } else if (!present || unsigned_at(entry, "depth") != 0) {
-      map.unallocated += length;
-    } else if (zero && !data) {
-      map.unallocated += length;  // reads as zeroes by a flag alone; a write needs a new cluster
+    } else if (!present || unsigned_at(entry, "depth") != 0 || (zero && !data)) {
+      map.unallocated += length;  // what reads as zeroes by a flag alone needs a new cluster for a write too
     } else {
       map.without_place += length;
     }

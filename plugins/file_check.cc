@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -83,7 +84,7 @@ Result<void> check_folder(const fs::path& folder, const fs::path& shown) {
 }
 
 /// This process's own ELF header: that of the vDSO, which the kernel maps into every process.
-const ElfW(Ehdr) * own_header() { return reinterpret_cast<const ElfW(Ehdr)*>(::getauxval(AT_SYSINFO_EHDR)); }
+const ElfW(Ehdr) * own_header() { return std::bit_cast<const ElfW(Ehdr)*>(::getauxval(AT_SYSINFO_EHDR)); }
 
 std::string machine_name(unsigned machine) {
   switch (machine) {
