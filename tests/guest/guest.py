@@ -328,22 +328,20 @@ class Shell:
         self.received = b""
 
     def wait_ready(self, timeout: float) -> None:
-        """Wait until the guest answers. It drops what comes before it listens, so it is asked again and again: ever less
-        often, for the port takes only some 70 questions before the guest has read one."""
-        begun = time.monotonic()
-        deadline = begun + timeout
+        """Wait until the guest says that it listens. Nothing is sent before that: as soon as the UART's queue is full,
+        QEMU stops looking at the socket until the guest reads, and Linux empties the queue without reading when it
+        opens the port. Under KVM nothing else need wake QEMU then, and all that is sent waits for ever."""
+        deadline = time.monotonic() + timeout
         while True:
             try:
-                token = self.send("true", 10)
-                now = time.monotonic()
-                if self.answer(token, min(now + max(0.5, (now - begun) / 10), deadline)) is not None:
-                    return
+                self.connect()
+                break
             except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
+                if error.errno not in (errno.ENOENT, errno.ECONNREFUSED) or time.monotonic() > deadline:
                     raise GuestError(f"the guest's control port {self.path}: {error}") from error
                 time.sleep(0.1)
-            if time.monotonic() > deadline:
-                raise GuestError(f"no answer on the control port within {timeout:.0f} s")
+        if self.receive(rb"AIOLOS-READY\r?\n", deadline) is None:
+            raise GuestError(f"no answer on the control port within {timeout:.0f} s")
 
     def run(self, script: str, timeout: float) -> Result:
         try:
@@ -355,12 +353,15 @@ class Shell:
             raise GuestError(f"the guest did not answer within {timeout + 15} s: {script}")
         return found
 
-    def send(self, script: str, timeout: float) -> str:
+    def connect(self) -> None:
         if self.socket is None:
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(10)
             connection.connect(str(self.path))
             self.socket = connection
+
+    def send(self, script: str, timeout: float) -> str:
+        self.connect()
         token = secrets.token_hex(6)
         encoded = base64.b64encode(script.encode()).decode()
         # The empty line ends whatever an earlier, interrupted host left on the port.
@@ -369,12 +370,16 @@ class Shell:
 
     def answer(self, token: str, deadline: float) -> Result | None:
         """The answer to the script sent with this token; None at the deadline."""
-        pattern = re.compile(rb"AIOLOS-END " + token.encode() + rb" (\d+) ([A-Za-z0-9+/=]*)\r?\n")
+        found = self.receive(rb"AIOLOS-END " + token.encode() + rb" (\d+) ([A-Za-z0-9+/=]*)\r?\n", deadline)
+        return found and Result(int(found.group(1)), base64.b64decode(found.group(2)).decode(errors="replace"))
+
+    def receive(self, pattern: bytes, deadline: float) -> re.Match[bytes] | None:
+        """What the guest said that matches, and drop all up to its end; None at the deadline."""
         while True:
-            found = pattern.search(self.received)
+            found = re.search(pattern, self.received)
             if found:
                 self.received = self.received[found.end():]
-                return Result(int(found.group(1)), base64.b64decode(found.group(2)).decode(errors="replace"))
+                return found
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
