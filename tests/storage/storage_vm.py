@@ -130,7 +130,7 @@ class StorageVm:
         """This host's side of the folder that the VM has at /run/share."""
         return self._folder / "share"
 
-    def last_words(self, lines: int = 40) -> str:
+    def last_words(self, lines: int = 100) -> str:
         """The last lines of the VM's console and of what QEMU printed, for an error message."""
         shown = []
         for title, name in (("the storage VM's console", "console.log"), ("QEMU's output", "qemu.log")):

@@ -6,7 +6,7 @@
             lun = target.map(volume)
             before = host_state()
             initiator.login(target)
-            path = initiator.disk(target, network.portals[0], lun)
+            path = initiator.disk(target, 0, lun)
             ...
             initiator.logout(target)
             wait_for_host_state(before)
@@ -23,156 +23,17 @@ import itertools
 import os
 import pathlib
 import re
-import signal
 import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from storage_vm import FC_WIRES  # noqa: E402
+from host_state import maps
+from storage_vm import FC_WIRES
+from tools import RUN, SYS, Managed, StorageError, end_process, load, read, run, wait_for, write
 
-MIB = 1 << 20
-SYS = pathlib.Path("/sys")
 LIO = SYS / "kernel/config/target"
 NVMET = SYS / "kernel/config/nvmet"
-RUN = pathlib.Path("/run/storage")
 LIO_WWID = "36001405"  # NAA 6 and LIO's OUI, with which the WWIDs of its disks begin
-
-
-class StorageError(Exception):
-    """A target or tool did not do what was asked."""
-
-
-# --- small tools ----------------------------------------------------------------------------------------------------
-
-
-def run(*command: object, timeout: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a tool; StorageError with what it printed if its status is not 0, unless check is false."""
-    arguments = [str(argument) for argument in command]
-    try:
-        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        raise StorageError(f"{' '.join(arguments)} did not end within {timeout} s") from error
-    if check and done.returncode != 0:
-        raise StorageError(f"{' '.join(arguments)} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done
-
-
-def wait_for(condition: Callable[[], object], what: str, timeout: float = 30):
-    """Ask until the answer is true, and return it; StorageError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        answer = condition()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise StorageError(f"waited {timeout} s in vain for {what}")
-        time.sleep(0.05)
-
-
-def load(*modules: str) -> None:
-    run("modprobe", "--all", *modules)
-
-
-def read(path: pathlib.Path) -> str:
-    return path.read_text().strip()
-
-
-def write(path: pathlib.Path, value: object) -> None:
-    """In one write, and without a newline: LIO would take it for a part of a password."""
-    path.write_text(str(value))
-
-
-def size_of(device: os.PathLike | str) -> int:
-    """A block device's size in bytes, as the kernel knows it now."""
-    return int(read(SYS / "class/block" / os.path.basename(os.path.realpath(device)) / "size")) * 512
-
-
-def write_direct(device: os.PathLike | str, length: int = MIB, offset: int = 0, byte: int = 0xA5) -> None:
-    """Fill a range with one byte through O_DIRECT, and verify it; StorageError on any I/O error."""
-    shown = run("qemu-io", "-f", "raw", "-t", "none", "-c", f"write -P {byte} {offset} {length}", "-c",
-                f"read -P {byte} {offset} {length}", device, timeout=120).stdout
-    if "failed" in shown:
-        raise StorageError(f"qemu-io on {device}: {shown}")
-
-
-def end_process(name: str, stop: Callable[[], object], timeout: float = 10) -> None:
-    """Ask a daemon of this name to end; kill it if it does not."""
-    stop()
-    try:
-        wait_for(lambda: not processes(name), f"{name} to end", timeout)
-    except StorageError:
-        for pid in processes(name):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not processes(name), f"{name} to be killed")
-
-
-def processes(name: str) -> list[int]:
-    found = []
-    for comm in pathlib.Path("/proc").glob("[0-9]*/comm"):
-        with contextlib.suppress(OSError):
-            if comm.read_text() == f"{name}\n":
-                found.append(int(comm.parent.name))
-    return found
-
-
-class Managed:
-    """A context manager: open() makes something and registers with undo() how to take it away, last first.
-
-    What has been made goes when open() fails half-way, too. close() may be called again.
-    """
-
-    def __init__(self) -> None:
-        self._undo = contextlib.ExitStack()
-
-    def open(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        self._undo.close()
-
-    def undo(self, action: Callable, *arguments: object, **options: object) -> None:
-        self._undo.callback(action, *arguments, **options)
-
-    def __enter__(self):
-        try:
-            self.open()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Tree:
-    """Folders and links in configfs, where each mkdir makes an object; they go in the reverse order."""
-
-    def __init__(self) -> None:
-        self._made: list[pathlib.Path] = []
-
-    def folder(self, path: pathlib.Path) -> pathlib.Path:
-        path.mkdir()
-        self._made.append(path)
-        return path
-
-    def link(self, path: pathlib.Path, target: pathlib.Path) -> None:
-        path.symlink_to(target)
-        self._made.append(path)
-
-    def close(self) -> None:
-        while self._made:
-            remove(self._made.pop())
-
-
-def remove(path: pathlib.Path) -> None:
-    """From configfs. What a test has removed already is no error."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink() if path.is_symlink() else path.rmdir()
 
 
 # --- the network ----------------------------------------------------------------------------------------------------
@@ -226,6 +87,35 @@ class Network(Managed):
         for path in (0, 1):
             self.plug(path)
             self.deliver(path)
+
+
+# --- configfs -------------------------------------------------------------------------------------------------------
+
+
+class Tree:
+    """Folders and links in configfs, where each mkdir makes an object; they go in the reverse order."""
+
+    def __init__(self) -> None:
+        self._made: list[pathlib.Path] = []
+
+    def folder(self, path: pathlib.Path) -> pathlib.Path:
+        path.mkdir()
+        self._made.append(path)
+        return path
+
+    def link(self, path: pathlib.Path, target: pathlib.Path) -> None:
+        path.symlink_to(target)
+        self._made.append(path)
+
+    def close(self) -> None:
+        while self._made:
+            remove(self._made.pop())
+
+
+def remove(path: pathlib.Path) -> None:
+    """From configfs. What a test has removed already is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink() if path.is_symlink() else path.rmdir()
 
 
 # --- volumes that targets offer -------------------------------------------------------------------------------------
@@ -407,7 +297,6 @@ class Initiator(Managed):
     """open-iscsi on this host: iscsid with no records, under an initiator name of its own."""
 
     iqn = "iqn.2026-01.example.host:initiator"
-    records = pathlib.Path("/etc/iscsi/nodes")
 
     def open(self) -> None:
         load("iscsi_tcp", "sd_mod")
@@ -871,97 +760,3 @@ class VolumeGroup(Managed):
     def data_percent(self, name: str) -> float:
         """How much of a thin volume or a pool is in use."""
         return float(run("lvs", "--noheadings", "-o", "data_percent", f"{self.name}/{name}").stdout)
-
-
-# --- what the host has ----------------------------------------------------------------------------------------------
-
-
-def host_state() -> dict[str, list[str]]:
-    """What connecting storage leaves on a host. Two of these are equal when it is as before."""
-    return {
-        "iSCSI sessions": iscsi_sessions(),
-        "iSCSI records": sorted(str(path.relative_to(Initiator.records)) for path in Initiator.records.glob("*/*")),
-        "FC remote ports": fc_remote_ports(),
-        "NVMe controllers": sorted(f"{read(path / 'subsysnqn')} {read(path / 'address')}"
-                                   for path in (SYS / "class/nvme").glob("*")),
-        "SCSI devices": sorted(path.name for path in (SYS / "class/scsi_device").glob("*")),
-        "block devices": block_devices(),
-        "device mapper maps": sorted(f"{name} {identifier}" for name, identifier in maps().items()),
-        "mounts": mounts(),
-        "open block devices": open_block_devices(),
-    }
-
-
-def wait_for_host_state(before: dict[str, list[str]], timeout: float = 15) -> None:
-    """Wait until the host is as it was, for the kernel removes devices in its own time; StorageError says what differs."""
-    deadline = time.monotonic() + timeout
-    while difference := state_difference(before, host_state()):
-        if time.monotonic() > deadline:
-            raise StorageError(f"after {timeout} s the host is not as before:\n{difference}")
-        time.sleep(0.2)
-
-
-def state_difference(before: dict[str, list[str]], after: dict[str, list[str]]) -> str:
-    lines = []
-    for subject in before:
-        for sign, one, other in (("-", before, after), ("+", after, before)):
-            lines += [f"{sign} {subject}: {entry}" for entry in one[subject] if entry not in other[subject]]
-    return "\n".join(lines)
-
-
-def block_devices() -> list[str]:
-    """Names and sizes of those that hold something, but for the loop devices that are the targets' side of volumes."""
-    found = []
-    for device in (SYS / "block").iterdir():
-        with contextlib.suppress(OSError):  # it may go while it is looked at
-            backing = device / "loop/backing_file"
-            of_target = backing.exists() and read(backing).startswith(f"{RUN}/")
-            if size_of(device.name) and not of_target:
-                found.append(f"{device.name} {size_of(device.name)}")
-    return sorted(found)
-
-
-def iscsi_sessions() -> list[str]:
-    found = []
-    for session in (SYS / "class/iscsi_session").glob("*"):
-        address = next((session / "device").glob("connection*/iscsi_connection/*/persistent_address"), None)
-        with contextlib.suppress(OSError):  # it may go while it is looked at
-            found.append(f"{read(session / 'targetname')} {read(address) if address else '?'} {read(session / 'state')}")
-    return sorted(found)
-
-
-def fc_remote_ports() -> list[str]:
-    found = []
-    for port in (SYS / "class/fc_remote_ports").glob("*"):
-        host = SYS / "class/fc_host" / re.sub(r"rport-(\d+):.*", r"host\1", port.name)
-        with contextlib.suppress(OSError):
-            found.append(f"{read(host / 'port_name')} -> {read(port / 'port_name')} {read(port / 'port_state')}")
-    return sorted(found)
-
-
-def maps() -> dict[str, str]:
-    """Device mapper's maps: name -> UUID, with `(suspended)` after it where that is so."""
-    found = {}
-    for folder in (SYS / "block").glob("dm-*/dm"):
-        with contextlib.suppress(OSError):
-            suspended = " (suspended)" if read(folder / "suspended") == "1" else ""
-            found[read(folder / "name")] = read(folder / "uuid") + suspended
-    return found
-
-
-def mounts() -> list[str]:
-    lines = (line.split() for line in pathlib.Path("/proc/self/mounts").read_text().splitlines())
-    return sorted(f"{source} on {place} type {kind}" for source, place, kind, *_ in lines)
-
-
-def open_block_devices() -> list[str]:
-    """Who holds which block device open, udev's passing workers aside."""
-    found = set()
-    for descriptor in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            target = os.readlink(descriptor)
-            if target.startswith("/dev/") and pathlib.Path(target).is_block_device():
-                name = read(descriptor.parent.parent / "comm")
-                if name != "(udev-worker)":
-                    found.add(f"{name} {target}")
-    return sorted(found)

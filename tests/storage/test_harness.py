@@ -47,6 +47,11 @@ def test_disks_are_found_by_name(vm):
     assert vm.check("blockdev --getsize64 /dev/disk/by-id/virtio-data") == f"{64 << 20}\n"
 
 
+def test_vm_that_dies_shows_its_console(vm):
+    with pytest.raises(StorageVmError, match="sysrq triggered crash"):
+        vm.run("sleep 0.5; echo c >/proc/sysrq-trigger")
+
+
 def test_vm_that_does_not_start_shows_what_qemu_said():
     with pytest.raises(StorageVmError, match="did not start(.|\\n)*QEMU's output\\n.+"):
         StorageVm(memory_mib=1 << 40).start()

@@ -7,7 +7,8 @@ import pathlib
 import socket
 
 import pytest
-from targets import MIB, StorageError, host_state, run, size_of, state_difference, wait_for, write_direct
+from host_state import host_state, state_difference
+from tools import MIB, StorageError, run, size_of, wait_for, write_direct
 
 
 def test_runs_in_the_vm():
@@ -142,7 +143,7 @@ def mounted(nfs):
     folder.mkdir(parents=True, exist_ok=True)
     run("mount", "-t", "nfs", "-o", "vers=4.2", nfs.export, folder)
     yield folder
-    run("umount", "-f", folder)
+    run("umount", folder)
 
 
 def test_nfs_file_is_written_preallocated_and_survives_a_restart(nfs, mounted):
@@ -183,3 +184,22 @@ def test_lvm_thick_thin_and_snapshot(host_as_before, volume_group):
     write_direct(thin, byte=0x11)
     with open(snapshot, "rb") as stream:
         assert stream.read(16) == b"\xa5" * 16
+
+
+# --- a guest on it ----------------------------------------------------------------------------------------------------
+
+
+def test_guest_writes_to_an_iscsi_lun(guest, iscsi, initiator, volume, tmp_path):
+    lun = iscsi.map(volume)
+    initiator.login(iscsi, paths=[0])
+    definition = tmp_path / "disk.xml"
+    definition.write_text(f"""<disk type='block' device='disk'><driver name='qemu' type='raw' cache='none' io='native'/>
+      <source dev='{initiator.disk(iscsi, 0, lun)}'/><target dev='vdb' bus='virtio'/><serial>lun</serial></disk>""")
+    guest.virsh("attach-device", guest.name, str(definition), "--live")
+    device = guest.wait_disk("lun")
+    guest.check(f"fio --name=verify --filename={device} --rw=randwrite --bs=64k --size=4M --iodepth=8 --ioengine=libaio "
+                "--direct=1 --verify=crc32c --do_verify=1 --verify_fatal=1", timeout=120)
+    guest.check(f"tr '\\0' Z </dev/zero | dd of={device} bs=64k count=16 iflag=fullblock conv=fsync 2>&1")
+    assert volume.content(0, MIB) == b"Z" * MIB
+    guest.virsh("detach-device", guest.name, str(definition), "--live")
+    guest.wait_no_disk("lun")

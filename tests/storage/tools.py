@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the storage tests' own code is made of: commands with deadlines, waiting, sysfs, and clean-up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+MIB = 1 << 20
+SYS = pathlib.Path("/sys")
+RUN = pathlib.Path("/run/storage")  # what the targets keep
+
+
+class StorageError(Exception):
+    """A target or tool did not do what was asked."""
+
+
+def run(*command: object, timeout: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a tool; StorageError with what it printed if its status is not 0, unless check is false."""
+    arguments = [str(argument) for argument in command]
+    try:
+        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise StorageError(f"{' '.join(arguments)} did not end within {timeout} s") from error
+    if check and done.returncode != 0:
+        raise StorageError(f"{' '.join(arguments)} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+def wait_for(condition: Callable[[], object], what: str, timeout: float = 30):
+    """Ask until the answer is true, and return it; StorageError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise StorageError(f"waited {timeout} s in vain for {what}")
+        time.sleep(0.05)
+
+
+def load(*modules: str) -> None:
+    run("modprobe", "--all", *modules)
+
+
+def read(path: pathlib.Path) -> str:
+    return path.read_text().strip()
+
+
+def write(path: pathlib.Path, value: object) -> None:
+    """In one write, and without a newline: LIO would take it for a part of a password."""
+    path.write_text(str(value))
+
+
+def size_of(device: os.PathLike | str) -> int:
+    """A block device's size in bytes, as the kernel knows it now."""
+    return int(read(SYS / "class/block" / os.path.basename(os.path.realpath(device)) / "size")) * 512
+
+
+def write_direct(device: os.PathLike | str, length: int = MIB, offset: int = 0, byte: int = 0xA5) -> None:
+    """Fill a range with one byte through O_DIRECT, and verify it; StorageError on any I/O error."""
+    shown = run("qemu-io", "-f", "raw", "-t", "none", "-c", f"write -P {byte} {offset} {length}", "-c",
+                f"read -P {byte} {offset} {length}", device, timeout=120).stdout
+    if "failed" in shown:
+        raise StorageError(f"qemu-io on {device}: {shown}")
+
+
+def end_process(name: str, stop: Callable[[], object], timeout: float = 10) -> None:
+    """Ask a daemon of this name to end; kill it if it does not."""
+    stop()
+    try:
+        wait_for(lambda: not processes(name), f"{name} to end", timeout)
+    except StorageError:
+        for pid in processes(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not processes(name), f"{name} to be killed")
+
+
+def processes(name: str) -> list[int]:
+    found = []
+    for comm in pathlib.Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if comm.read_text() == f"{name}\n":
+                found.append(int(comm.parent.name))
+    return found
+
+
+class Managed:
+    """A context manager: open() makes something and registers with undo() how to take it away, last first.
+
+    What has been made goes when open() fails half-way, too. close() may be called again.
+    """
+
+    def __init__(self) -> None:
+        self._undo = contextlib.ExitStack()
+
+    def open(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self._undo.close()
+
+    def undo(self, action: Callable, *arguments: object, **options: object) -> None:
+        self._undo.callback(action, *arguments, **options)
+
+    def __enter__(self):
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
