@@ -12,6 +12,7 @@
 #include "attachment_flows.h"
 #include "decider.h"
 #include "defaults.h"
+#include "lock_file.h"
 
 namespace aiolos {
 namespace {
@@ -44,7 +45,7 @@ LogLevel to_log_level(aiolos_log_level level) {
 }
 
 /// Services that start nothing before a plugin asks for them.
-class LazyServices : public CommandRunner, public BlockDevices, public MountTable {
+class LazyServices : public CommandRunner, public BlockDevices, public MountTable, public SecretStore {
  public:
   explicit LazyServices(Machine& machine) : machine_(machine) {}
   Result<CommandResult> run(const Command& command) override { return machine_.commands().run(command); }
@@ -53,6 +54,13 @@ class LazyServices : public CommandRunner, public BlockDevices, public MountTabl
   }
   Result<std::vector<Mount>> list() override { return machine_.mounts().list(); }
   Result<Mount> holding(const std::string& path) override { return machine_.mounts().holding(path); }
+  Result<std::optional<std::string>> find(std::string_view usage_type, std::string_view usage_id) override {
+    return machine_.secrets().find(usage_type, usage_id);
+  }
+  Result<Secret> value(std::string_view uuid) override { return machine_.secrets().value(uuid); }
+  Result<std::map<std::string, std::string, std::less<>>> list(std::string_view usage_type) override {
+    return machine_.secrets().list(usage_type);
+  }
 
  private:
   Machine& machine_;
@@ -61,7 +69,9 @@ class LazyServices : public CommandRunner, public BlockDevices, public MountTabl
 class AgentImpl : public Agent {
  public:
   AgentImpl(Config config, LogSink log, std::unique_ptr<Machine> machine)
-      : config_(std::move(config)), log_(std::move(log)), machine_(std::move(machine)), services_(*machine_) {}
+      : config_(std::move(config)), log_(std::move(log)), machine_(std::move(machine)),
+        services_(*machine_),
+        locks_(config_.state.dir + "/locks", machine_->clock()) {}
 
   Result<void> load_plugins();
 
@@ -93,6 +103,7 @@ class AgentImpl : public Agent {
   const LogSink log_;
   const std::unique_ptr<Machine> machine_;
   LazyServices services_;
+  FileLocks locks_;
   std::unique_ptr<Registry> registry_;
   // Made once the plugins are loaded; they borrow all of the above.
   std::optional<Decider> decider_;
@@ -105,6 +116,8 @@ PluginServices AgentImpl::plugin_services(std::optional<Error>& mistake) {
   services.commands = &services_;
   services.block_devices = &services_;
   services.mounts = &services_;
+  services.secrets = &services_;
+  services.locks = &locks_;
   services.log = [this](aiolos_log_level level, std::string_view plugin, std::string_view message) {
     log(to_log_level(level), fmt::format("{}: {}", plugin, message));
   };
@@ -136,7 +149,7 @@ Result<void> AgentImpl::load_plugins() {
   registry_ = Registry::load(plugin_folders(config_), plugin_services(mistake));
   if (mistake) return tl::unexpected(std::move(*mistake));
   decider_.emplace(config_, *machine_, *registry_);
-  flows_.emplace(config_, hypervisor_uri(config_), *machine_, *registry_, *decider_, log_);
+  flows_.emplace(config_, hypervisor_uri(config_), *machine_, *registry_, *decider_, locks_, log_);
   return check_configuration();
 }
 

@@ -58,12 +58,14 @@ AttachFailure nothing_attached(Error error) { return {std::move(error), /*gone=*
 }  // namespace
 
 AttachmentFlows::AttachmentFlows(const Config& config, std::string hypervisor_uri, Machine& machine,
-                                 const Registry& registry, const Decider& decider, const LogSink& log)
+                                 const Registry& registry, const Decider& decider, HostLocks& locks,
+                                 const LogSink& log)
     : config_(config),
       hypervisor_uri_(std::move(hypervisor_uri)),
       machine_(machine),
       registry_(registry),
       decider_(decider),
+      locks_(locks),
       log_(log) {}
 
 Result<std::vector<AttachmentListing>> AttachmentFlows::attachments() {
@@ -78,9 +80,13 @@ Result<std::vector<AttachmentListing>> AttachmentFlows::attachments() {
   for (const AttachmentRecord& record : *records) {
     const auto unfinished = (*book)->unfinished_steps(record.id);
     if (!unfinished) return tl::unexpected(unfinished.error());
+    auto effects = (*book)->unfinished_effects(record.id);
+    if (!effects) return tl::unexpected(effects.error());
+    auto holds = (*book)->held_resources(record.id);
+    if (!holds) return tl::unexpected(holds.error());
     AttachmentListing listing{record.hypervisor, record.domain_name, record.domain_uuid, record.target,
                               record.volume_type, record.serial, std::string(to_string(record.state)), record.created,
-                              {}};
+                              {}, std::move(*effects), std::move(*holds)};
     for (const Step step : *unfinished) listing.unfinished.emplace_back(to_string(step));
     list.push_back(std::move(listing));
   }
@@ -99,17 +105,15 @@ Result<Journal*> AttachmentFlows::journal() {
   return journal_.get();
 }
 
-Result<std::optional<LockFile>> AttachmentFlows::lock_target(Driver& driver, const Json& connection_info) {
+Result<AttachmentFlows::Lock> AttachmentFlows::lock_target(Driver& driver, const Json& connection_info) {
   const auto target = driver.target(connection_info);
   if (!target) return tl::unexpected(target.error());
-  if (!*target) return std::nullopt;
-  auto lock = LockFile::acquire(config_.state.dir + "/locks", **target, kLockTimeout, machine_.clock());
-  if (!lock) return tl::unexpected(lock.error());
-  return std::optional(std::move(*lock));
+  if (!*target) return Lock();
+  return locks_.acquire(**target, kLockTimeout);
 }
 
-Result<LockFile> AttachmentFlows::lock_disk(const std::string& domain_uuid, const std::string& target) {
-  return LockFile::acquire(config_.state.dir + "/locks", domain_uuid + ":" + target, kLockTimeout, machine_.clock());
+Result<AttachmentFlows::Lock> AttachmentFlows::lock_disk(const std::string& domain_uuid, const std::string& target) {
+  return locks_.acquire(domain_uuid + ":" + target, kLockTimeout);
 }
 
 Result<GuestDisks> AttachmentFlows::guest_disks(const std::string& domain) {
@@ -260,25 +264,33 @@ Result<AttachmentFlows::Connected> AttachmentFlows::connect(const Volume& volume
   if (!id) return tl::unexpected(id.error());
   const auto step = (*book)->begin_step(*id, Step::connect);
   if (!step) return tl::unexpected(step.error());
-  auto attachment = volume.driver->connect(*volume.connection_info);
-  if (!attachment) {
-    // The driver left nothing behind: that is its promise.
+  auto attachment = volume.driver->connect(*volume.connection_info, (*book)->volume_journal(*id, *step).get());
+  if (attachment) {
+    const auto done = (*book)->finish_step(*step, AttachmentState::connected, to_json(*attachment));
+    if (done) return Connected{*id, std::move(*attachment)};
+    attachment = tl::unexpected(done.error());
+  } else {
     (void)(*book)->fail_step(*step, attachment.error());
-    (void)(*book)->close(*id);
-    return tl::unexpected(attachment.error());
   }
-  if (const auto done = (*book)->finish_step(*step, AttachmentState::connected, to_json(*attachment)); !done) {
-    // The intent stays in the journal, so the next attach or detach disconnects if this does not.
-    (void)volume.driver->disconnect(*volume.connection_info, &*attachment, false);
-    return tl::unexpected(done.error());
-  }
-  return Connected{*id, std::move(*attachment)};
+  return tl::unexpected(undo_connect(*id, volume, std::move(attachment).error()));
+}
+
+/// Ends a failed connect: what it did in part is undone as after a crash. What stays is in the journal.
+Error AttachmentFlows::undo_connect(std::int64_t id, const Volume& volume, Error error) {
+  const auto undone = disconnect_locked(id, *volume.driver, *volume.connection_info, nullptr, /*force=*/false);
+  if (undone) return error;
+  if (log_) log_(LogLevel::error, fmt::format("cleaning up after a failed connect: {}", describe(undone.error())));
+  error.message += fmt::format("; undoing what was done of it failed too: {}", undone.error().message);
+  error.next += fmt::format("; then run aiolos detach for '{}' to undo the rest", volume.disk_info.dev);
+  return error;
 }
 
 AttachmentFlows::AttachResult AttachmentFlows::attach_connected(const Volume& volume, const DomainState& domain,
                                                                 const Connected& connected,
                                                                 const GuestDisks& guest) {
   const auto nothing = [](Error error) { return tl::unexpected(nothing_attached(std::move(error))); };
+  const auto same = volume.driver->verify(*volume.connection_info, connected.attachment);
+  if (!same) return nothing(same.error());
   auto decided = decider_.decide(volume, connected.attachment, guest.contexts_for_new_native_disk());
   if (!decided) return nothing(decided.error());
   auto& [explanation, disk] = *decided;
@@ -362,8 +374,23 @@ Result<void> AttachmentFlows::detach(const std::string& name, const std::string&
     if (disconnected && is_foreign) return tl::unexpected(unknown_disk(*domain, target, *guest));
     return disconnected;
   }
+  if (const auto same = verify_record(**record); !same && !force) {
+    Error error = same.error();
+    if (error.kind == ErrorKind::refused) error.next += "; detach --force takes the disk from the guest all the same";
+    return tl::unexpected(std::move(error));
+  }
   if (auto detached = detach_disk(**record, *disk); !detached) return detached;
   return disconnect_record(**record, /*leftovers_possible=*/false, force);  // QEMU has just let go of it
+}
+
+/// Whether a connected volume still is what its record says.
+Result<void> AttachmentFlows::verify_record(const AttachmentRecord& record) {
+  if (record.attachment.is_null()) return {};
+  const auto driver = registry_.find(record.volume_type);
+  if (!driver) return tl::unexpected(driver.error());
+  const auto attachment = attachment_from_json(record.attachment);
+  if (!attachment) return tl::unexpected(attachment.error());
+  return (*driver)->verify(record.connection_info, *attachment);
 }
 
 Result<void> AttachmentFlows::detach_disk(const AttachmentRecord& record, const disk::DiskConfig& disk) {
@@ -395,13 +422,19 @@ Result<void> AttachmentFlows::disconnect_record(const AttachmentRecord& record, 
 
 Result<void> AttachmentFlows::disconnect(std::int64_t id, Driver& driver, const Json& connection_info,
                                          const Attachment* attachment, bool force) {
-  const auto book = journal();
-  if (!book) return tl::unexpected(book.error());
   const auto lock = lock_target(driver, connection_info);
   if (!lock) return tl::unexpected(lock.error());
+  return disconnect_locked(id, driver, connection_info, attachment, force);
+}
+
+Result<void> AttachmentFlows::disconnect_locked(std::int64_t id, Driver& driver, const Json& connection_info,
+                                                const Attachment* attachment, bool force) {
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
   const auto step = (*book)->begin_step(id, Step::disconnect);
   if (!step) return tl::unexpected(step.error());
-  if (auto done = driver.disconnect(connection_info, attachment, force); !done) {
+  if (auto done = driver.disconnect(connection_info, attachment, force, (*book)->volume_journal(id, *step).get());
+      !done) {
     (void)(*book)->fail_step(*step, done.error());
     return done;
   }
@@ -455,6 +488,7 @@ Result<std::uint64_t> AttachmentFlows::extend(const std::string& name, const std
   const auto record = find_record(domain->uuid, target);
   if (!record) return tl::unexpected(record.error());
   if (!*record || !guest->find(target)) return tl::unexpected(unknown_disk(*domain, target, *guest));
+  if (const auto same = verify_record(**record); !same) return tl::unexpected(same.error());
   const auto size = extend_storage(**record, bytes);
   if (!size) return size;
   if (const auto done = resize_disk(**record, *size); !done) return tl::unexpected(done.error());
@@ -475,7 +509,8 @@ Result<std::uint64_t> AttachmentFlows::extend_storage(const AttachmentRecord& re
   if (!book) return tl::unexpected(book.error());
   const auto step = (*book)->begin_step(record.id, Step::extend);
   if (!step) return tl::unexpected(step.error());
-  const auto size = (*driver)->extend(record.connection_info, *attachment, bytes);
+  const auto size =
+      (*driver)->extend(record.connection_info, *attachment, bytes, (*book)->volume_journal(record.id, *step).get());
   if (!size) {
     (void)(*book)->fail_step(*step, size.error());
     return size;

@@ -13,7 +13,6 @@
 #include "decider.h"
 #include "guest_disks.h"
 #include "journal.h"
-#include "lock_file.h"
 
 namespace aiolos {
 
@@ -22,7 +21,7 @@ class AttachmentFlows {
  public:
   /// @param hypervisor_uri what the machine's hypervisor is connected to: part of a record's identity.
   AttachmentFlows(const Config& config, std::string hypervisor_uri, Machine& machine, const Registry& registry,
-                  const Decider& decider, const LogSink& log);
+                  const Decider& decider, HostLocks& locks, const LogSink& log);
 
   // See Agent for all four.
   Result<Explanation> attach(const std::string& domain, const Json& connection_info, const Json& disk_info,
@@ -41,16 +40,22 @@ class AttachmentFlows {
   using AttachResult = tl::expected<Explanation, AttachFailure>;
 
   Result<Journal*> journal();
-  Result<std::optional<LockFile>> lock_target(Driver& driver, const Json& connection_info);
-  Result<LockFile> lock_disk(const std::string& domain_uuid, const std::string& target);
+  using Lock = std::unique_ptr<HostLocks::Held>;
+  /// Null where the driver needs none.
+  Result<Lock> lock_target(Driver& driver, const Json& connection_info);
+  Result<Lock> lock_disk(const std::string& domain_uuid, const std::string& target);
   Result<GuestDisks> guest_disks(const std::string& domain);
   Result<DomainState> running_domain(const std::string& domain);
   Result<std::optional<AttachmentRecord>> find_record(const std::string& domain_uuid, const std::string& target,
                                                       bool closed_too = false);
 
   Result<Connected> connect(const Volume& volume, const DomainState& domain, const Json& disk_info);
+  Error undo_connect(std::int64_t id, const Volume& volume, Error error);
   Result<void> disconnect(std::int64_t id, Driver& driver, const Json& connection_info, const Attachment* attachment,
                           bool force);
+  /// The same where the caller has the target's lock.
+  Result<void> disconnect_locked(std::int64_t id, Driver& driver, const Json& connection_info,
+                                 const Attachment* attachment, bool force);
   AttachResult attach_connected(const Volume& volume, const DomainState& domain, const Connected& connected,
                                 const GuestDisks& guest);
   Error undo_attach(const Volume& volume, const DomainState& domain, const Connected& connected,
@@ -65,6 +70,7 @@ class AttachmentFlows {
   /// Finishes what a crash interrupted: the disk is there, and only the journal did not hear of it.
   Result<void> adopt(const AttachmentRecord& record);
 
+  Result<void> verify_record(const AttachmentRecord& record);
   Result<void> detach_disk(const AttachmentRecord& record, const disk::DiskConfig& disk);
   /// Disconnects a volume whose disk the guest does not show, once QEMU holds nothing of it.
   Result<void> disconnect_record(const AttachmentRecord& record, bool leftovers_possible, bool force);
@@ -78,6 +84,7 @@ class AttachmentFlows {
   Machine& machine_;
   const Registry& registry_;
   const Decider& decider_;
+  HostLocks& locks_;
   const LogSink& log_;
   std::mutex journal_mutex_;
   std::unique_ptr<Journal> journal_;

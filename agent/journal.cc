@@ -20,7 +20,7 @@
 namespace aiolos {
 namespace {
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 // Another process holds the write lock only for one small transaction; longer means that something is wrong.
 constexpr int kBusyTimeoutMs = 10'000;
 
@@ -53,6 +53,25 @@ CREATE TABLE steps (
   ended TEXT
 );
 CREATE INDEX steps_of ON steps (attachment);
+)";
+
+/// What schema 2 added: what drivers do within a step, and what volumes share.
+constexpr const char* kSchema2 = R"(
+CREATE TABLE effects (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  step INTEGER NOT NULL REFERENCES steps (id),
+  what TEXT NOT NULL,
+  phase TEXT NOT NULL CHECK (phase IN ('intent', 'done')),
+  begun TEXT NOT NULL,
+  ended TEXT
+);
+CREATE INDEX effects_of ON effects (step);
+CREATE TABLE holds (
+  attachment INTEGER NOT NULL REFERENCES attachments (id),
+  resource TEXT NOT NULL,
+  PRIMARY KEY (attachment, resource)
+) WITHOUT ROWID;
+CREATE INDEX holders_of ON holds (resource);
 )";
 
 constexpr const char* kColumns =
@@ -142,13 +161,12 @@ class Journal::Impl {
     database_.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;");
     SQLite::Transaction transaction(database_, SQLite::TransactionBehavior::IMMEDIATE);
     const int version = database_.execAndGet("PRAGMA user_version").getInt();
-    if (version == 0) {
-      database_.exec(kSchema);
-      database_.exec(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
-    } else if (version != kSchemaVersion) {
+    if (version > kSchemaVersion)
       throw SQLite::Exception(fmt::format("written by a newer Aiolos (schema {}, this one knows {})", version,
                                           kSchemaVersion));
-    }
+    if (version < 1) database_.exec(kSchema);
+    if (version < 2) database_.exec(kSchema2);
+    database_.exec(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
     transaction.commit();
   }
 
@@ -171,6 +189,17 @@ class Journal::Impl {
   template <typename Work>
   auto read(Work work) -> Result<decltype(work(std::declval<SQLite::Database&>()))> {
     return guarded([&] { return work(database_); });
+  }
+
+  /// The rows of a query for one attachment's texts.
+  Result<std::vector<std::string>> texts(const char* query, std::int64_t attachment) {
+    return read([&](SQLite::Database& database) {
+      SQLite::Statement rows(database, query);
+      SQLite::bind(rows, attachment);
+      std::vector<std::string> texts;
+      while (rows.executeStep()) texts.push_back(rows.getColumn(0).getString());
+      return texts;
+    });
   }
 
   /// Now, in UTC, as people and SQLite read it.
@@ -206,6 +235,73 @@ class Journal::Impl {
   std::mutex mutex_;  // a SQLite connection and its statements serve one thread at a time
   SQLite::Database database_;
   Clock& clock_;
+};
+
+namespace {
+
+void release_all(SQLite::Database& database, std::int64_t attachment) {
+  SQLite::Statement release(database, "DELETE FROM holds WHERE attachment = ?");
+  SQLite::bind(release, attachment);
+  release.exec();
+}
+
+}  // namespace
+
+class Journal::VolumeEntry final : public VolumeJournal {
+ public:
+  VolumeEntry(Impl& journal, std::int64_t attachment, std::int64_t step)
+      : journal_(journal), attachment_(attachment), step_(step) {}
+
+  Result<std::int64_t> begin_effect(std::string_view what) override {
+    return journal_.write([&](SQLite::Database& database) {
+      SQLite::Statement insert(database, "INSERT INTO effects (step, what, phase, begun) VALUES (?, ?, 'intent', ?)");
+      SQLite::bind(insert, step_, std::string(what), journal_.now());
+      insert.exec();
+      return static_cast<std::int64_t>(database.getLastInsertRowid());
+    });
+  }
+
+  Result<void> end_effect(std::int64_t effect) override {
+    return journal_.write([&](SQLite::Database& database) {
+      SQLite::Statement end(database, "UPDATE effects SET phase = 'done', ended = ? WHERE id = ? AND step = ?");
+      SQLite::bind(end, journal_.now(), effect, step_);
+      end.exec();
+    });
+  }
+
+  Result<void> hold(std::string_view resource) override {
+    return change("INSERT OR IGNORE INTO holds (attachment, resource) VALUES (?, ?)", resource);
+  }
+
+  Result<void> release(std::string_view resource) override {
+    return change("DELETE FROM holds WHERE attachment = ? AND resource = ?", resource);
+  }
+
+  Result<Holders> holders(std::string_view resource) override {
+    return journal_.read([&](SQLite::Database& database) {
+      SQLite::Statement query(database, "SELECT attachment FROM holds WHERE resource = ?");
+      SQLite::bind(query, std::string(resource));
+      Holders holders;
+      while (query.executeStep()) {
+        if (query.getColumn(0).getInt64() == attachment_) holders.held = true;
+        else ++holders.others;
+      }
+      return holders;
+    });
+  }
+
+ private:
+  Result<void> change(const char* statement, std::string_view resource) {
+    return journal_.write([&](SQLite::Database& database) {
+      SQLite::Statement change(database, statement);
+      SQLite::bind(change, attachment_, std::string(resource));
+      change.exec();
+    });
+  }
+
+  Impl& journal_;
+  const std::int64_t attachment_;
+  const std::int64_t step_;
 };
 
 Journal::Journal(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -279,6 +375,10 @@ Result<void> Journal::finish_step(std::int64_t step, AttachmentState state, cons
     if (!result.is_null()) move.bind(3, result.dump());
     move.bind(4, step);
     move.exec();
+    if (state != AttachmentState::closed) return;
+    SQLite::Statement of(database, "SELECT attachment FROM steps WHERE id = ?");
+    SQLite::bind(of, step);
+    if (of.executeStep()) release_all(database, of.getColumn(0).getInt64());
   });
 }
 
@@ -307,7 +407,22 @@ Result<void> Journal::close(std::int64_t attachment) {
     SQLite::Statement end(database, "UPDATE attachments SET state = 'closed', changed = ? WHERE id = ?");
     SQLite::bind(end, impl_->now(), attachment);
     end.exec();
+    release_all(database, attachment);
   });
+}
+
+std::unique_ptr<VolumeJournal> Journal::volume_journal(std::int64_t attachment, std::int64_t step) {
+  return std::make_unique<VolumeEntry>(*impl_, attachment, step);
+}
+
+Result<std::vector<std::string>> Journal::unfinished_effects(std::int64_t attachment) {
+  return impl_->texts("SELECT what FROM effects JOIN steps ON steps.id = effects.step WHERE attachment = ? AND "
+                      "effects.phase = 'intent' AND steps.phase <> 'done' ORDER BY effects.id",
+                      attachment);
+}
+
+Result<std::vector<std::string>> Journal::held_resources(std::int64_t attachment) {
+  return impl_->texts("SELECT resource FROM holds WHERE attachment = ? ORDER BY resource", attachment);
 }
 
 Result<std::optional<AttachmentRecord>> Journal::find(std::string_view hypervisor, std::string_view domain_uuid,

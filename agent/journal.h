@@ -62,7 +62,7 @@ class Journal {
 
   /// Writes down that `step` is about to happen. @return the step's id.
   Result<std::int64_t> begin_step(std::int64_t attachment, Step step);
-  /// Writes down that it happened, and the state that follows. @param result what to remember of it (connect: the
+  /// Writes down that it happened, and the state that follows; a volume that is closed holds nothing any more. @param result what to remember of it (connect: the
   /// driver's attachment).
   Result<void> finish_step(std::int64_t step, AttachmentState state, const Json& result = nullptr);
   /// Writes down that it failed and left nothing behind; the state stays.
@@ -71,7 +71,14 @@ class Journal {
   /// Steps that were begun and neither finished nor failed, oldest first: what they did is not known.
   Result<std::vector<Step>> unfinished_steps(std::int64_t attachment);
 
-  /// Ends a record of which nothing is left on the host.
+  /// What a driver writes of this volume while `step` runs. Borrows this journal. @param step from begin_step.
+  std::unique_ptr<VolumeJournal> volume_journal(std::int64_t attachment, std::int64_t step);
+  /// Side effects of drivers that were begun and not ended, in steps that did not succeed, oldest first.
+  Result<std::vector<std::string>> unfinished_effects(std::int64_t attachment);
+  /// What the volume holds of what volumes share: "nfs: mount of /srv/a".
+  Result<std::vector<std::string>> held_resources(std::int64_t attachment);
+
+  /// Ends a record of which nothing is left on the host; it holds nothing any more.
   Result<void> close(std::int64_t attachment);
 
   /// The newest record of a target that is not closed; with `closed_too` also a closed one, if there is no other.
@@ -82,6 +89,7 @@ class Journal {
 
  private:
   class Impl;
+  class VolumeEntry;
   explicit Journal(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -68,6 +68,16 @@ Result<LockFile> LockFile::acquire(const std::string& dir, std::string_view key,
   }
 }
 
+Result<std::unique_ptr<HostLocks::Held>> FileLocks::acquire(std::string_view key, std::chrono::milliseconds timeout) {
+  struct HeldFile final : Held {
+    explicit HeldFile(LockFile held) : file(std::move(held)) {}
+    LockFile file;
+  };
+  return LockFile::acquire(dir_, key, timeout, clock_).map([](LockFile&& file) -> std::unique_ptr<Held> {
+    return std::make_unique<HeldFile>(std::move(file));
+  });
+}
+
 LockFile::LockFile(LockFile&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)), path_(std::exchange(other.path_, {})) {}
 

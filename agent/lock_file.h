@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,18 @@ class LockFile {
 
   int fd_;
   std::string path_;  ///< Empty while the lock is not held.
+};
+
+/// HostLocks by lock files in one folder.
+class FileLocks final : public HostLocks {
+ public:
+  /// @param clock borrowed.
+  FileLocks(std::string dir, Clock& clock) : dir_(std::move(dir)), clock_(clock) {}
+  Result<std::unique_ptr<Held>> acquire(std::string_view key, std::chrono::milliseconds timeout) override;
+
+ private:
+  const std::string dir_;
+  Clock& clock_;
 };
 
 }  // namespace aiolos

@@ -163,7 +163,9 @@ Json to_json(const std::vector<AttachmentListing>& attachments) {
                     {"serial", each.serial},
                     {"state", each.state},
                     {"since", each.since},
-                    {"unfinished", each.unfinished}});
+                    {"unfinished", each.unfinished},
+                    {"unfinished_effects", each.unfinished_effects},
+                    {"holds", each.holds}});
   return list;
 }
 

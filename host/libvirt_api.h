@@ -49,6 +49,8 @@ namespace aiolos {
   X(virSecretGetUsageType)              \
   X(virSecretGetUsageID)                \
   X(virSecretGetUUIDString)             \
+  X(virSecretLookupByUUIDString)        \
+  X(virSecretGetValue)                  \
   X(virSecretFree)
 
 /// The loaded functions, by their own names.

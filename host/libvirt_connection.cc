@@ -91,6 +91,32 @@ class LibvirtSecretStore final : public SecretStore {
     return uuids;
   }
 
+  Result<Secret> value(std::string_view uuid) override {
+    const Result<LibvirtConnection::Open> open = connection_->open();
+    if (!open) return tl::unexpected(open.error());
+    const LibvirtApi& api = *open->api;
+
+    const std::string id(uuid);
+    const auto unusable = [&](std::string next) {
+      Error error = last_libvirt_error(api, "read the secret " + id);
+      error.kind = ErrorKind::configuration;
+      error.next = std::move(next);
+      return tl::unexpected(std::move(error));
+    };
+    virSecretPtr secret = api.virSecretLookupByUUIDString(open->secrets, id.c_str());
+    if (secret == nullptr)
+      return unusable("define it in libvirt (virsh secret-define) and give it its value (virsh secret-set-value)");
+    const SecretHandle handle(secret, api.virSecretFree);
+    std::size_t size = 0;
+    unsigned char* const bytes = api.virSecretGetValue(secret, &size, 0);
+    if (bytes == nullptr)
+      return unusable("give it its value with virsh secret-set-value; a secret with private='yes' cannot be read");
+    Secret value(std::string(reinterpret_cast<const char*>(bytes), size));
+    ::explicit_bzero(bytes, size);
+    std::free(bytes);
+    return value;
+  }
+
  private:
   using SecretHandle = std::unique_ptr<virSecret, decltype(LibvirtApi::virSecretFree)>;
 

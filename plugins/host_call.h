@@ -4,6 +4,7 @@
 
 #include <array>
 #include <forward_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,6 +35,14 @@ struct aiolos_call {
   std::forward_list<aiolos::JsonDocument> values = {};
   std::forward_list<aiolos::CommandResult> commands = {};
   std::forward_list<aiolos::Error> errors = {};
+
+  /// Of the volume, in the verbs that change this host; nullptr elsewhere.
+  aiolos::VolumeJournal* journal = nullptr;
+  struct NamedLock {
+    std::string name;
+    std::unique_ptr<aiolos::HostLocks::Held> held;
+  };
+  std::forward_list<NamedLock> locks = {};
 };
 
 namespace aiolos {

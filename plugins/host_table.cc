@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The host's side of the plugin ABI: the functions behind aiolos_host. Nothing thrown here reaches a plugin.
 #include <fmt/format.h>
+#include <nettle/base64.h>
 
 #include <algorithm>
 #include <chrono>
@@ -295,9 +296,27 @@ Result<Command> read_command(const aiolos_command* asked) {
   return command;
 }
 
+/// Makes a command's input the value of a secret. False after failing the call.
+bool take_secret(aiolos_call* call, const char* uuid, std::string& input) {
+  if (call->services->secrets == nullptr) {
+    not_available(call, "a secret's value");
+    return false;
+  }
+  const auto secret = call->services->secrets->value(uuid);
+  if (!secret) {
+    fail_call(call, secret.error());
+    return false;
+  }
+  const std::string_view value = secret->reveal();
+  input.resize(BASE64_ENCODE_RAW_LENGTH(value.size()));
+  ::base64_encode_raw(input.data(), value.size(), reinterpret_cast<const std::uint8_t*>(value.data()));
+  input += '\n';
+  return true;
+}
+
 int run(aiolos_call* call, const aiolos_command* asked, aiolos_command_result* out) noexcept {
   return guarded(call, 1, [&] {
-    const auto command = read_command(asked);
+    auto command = read_command(asked);
     if (!command || out == nullptr) {
       fail_call(call, command ? Error{ErrorKind::bug, "the plugin gave no place for a command's result", {}, {}}
                               : command.error());
@@ -307,7 +326,9 @@ int run(aiolos_call* call, const aiolos_command* asked, aiolos_command_result* o
       not_available(call, fmt::format("running {}", command->argv.front()));
       return 1;
     }
+    if (asked->secret_uuid != nullptr && !take_secret(call, asked->secret_uuid, command->input)) return 1;
     auto ran = call->services->commands->run(*command);
+    ::explicit_bzero(command->input.data(), command->input.size());  // it may have been a secret
     if (!ran) {
       fail_call(call, std::move(ran).error());
       return 1;
@@ -355,6 +376,99 @@ const aiolos_value* mounts(aiolos_call* call) noexcept {
   });
 }
 
+// --- locks ---
+
+int lock(aiolos_call* call, const char* name, uint32_t timeout_ms) noexcept {
+  return guarded(call, 1, [&] {
+    if (name == nullptr || *name == '\0') {
+      fail_call(call, {ErrorKind::bug, "the plugin asked for a lock without a name", {}, {}});
+      return 1;
+    }
+    if (call->services->locks == nullptr) {
+      not_available(call, "a lock");
+      return 1;
+    }
+    for (const aiolos_call::NamedLock& taken : call->locks)
+      if (taken.name == name) {
+        fail_call(call, {ErrorKind::bug, fmt::format("the plugin has the lock '{}' already", readable(name)), {}, {}});
+        return 1;
+      }
+    auto held = call->services->locks->acquire(fmt::format("{}/{}", call->plugin, name),
+                                               std::chrono::milliseconds(timeout_ms));
+    if (!held) {
+      fail_call(call, std::move(held).error());
+      return 1;
+    }
+    call->locks.push_front({name, *std::move(held)});
+    return 0;
+  });
+}
+
+void unlock(aiolos_call* call, const char* name) noexcept {
+  guarded(call, 0, [&] {
+    if (name != nullptr) call->locks.remove_if([&](const aiolos_call::NamedLock& taken) { return taken.name == name; });
+    return 0;
+  });
+}
+
+// --- the volume's journal ---
+
+/// Runs `work` on the call's journal with a text of the plugin's, which has to be UTF-8 and not empty.
+/// @return 0, or 1 after failing the call.
+template <typename Work>
+int with_journal(aiolos_call* call, const char* text, Work work) noexcept {
+  return guarded(call, 1, [&] {
+    if (call->journal == nullptr) {
+      not_available(call, "the journal");
+      return 1;
+    }
+    if (text == nullptr || *text == '\0' || !is_utf8(text)) {
+      fail_call(call, {ErrorKind::bug, "the plugin wrote nothing, or what is no text, to the journal", {}, {}});
+      return 1;
+    }
+    const auto done = work(*call->journal);
+    if (done) return 0;
+    fail_call(call, done.error());
+    return 1;
+  });
+}
+
+/// What a driver calls `resource`, among those of all drivers.
+std::string resource_of(const aiolos_call* call, const char* resource) {
+  return fmt::format("{}: {}", call->plugin, resource);
+}
+
+int begin_effect(aiolos_call* call, const char* what, int64_t* effect) noexcept {
+  return with_journal(call, what, [&](VolumeJournal& journal) {
+    const auto begun = journal.begin_effect(what);
+    if (begun && effect != nullptr) *effect = *begun;
+    return begun;
+  });
+}
+
+int end_effect(aiolos_call* call, int64_t effect) noexcept {
+  return with_journal(call, "end", [&](VolumeJournal& journal) { return journal.end_effect(effect); });
+}
+
+int hold(aiolos_call* call, const char* resource) noexcept {
+  return with_journal(call, resource,
+                      [&](VolumeJournal& journal) { return journal.hold(resource_of(call, resource)); });
+}
+
+int release(aiolos_call* call, const char* resource) noexcept {
+  return with_journal(call, resource,
+                      [&](VolumeJournal& journal) { return journal.release(resource_of(call, resource)); });
+}
+
+int holders(aiolos_call* call, const char* resource, int* held, size_t* others) noexcept {
+  return with_journal(call, resource, [&](VolumeJournal& journal) {
+    const auto known = journal.holders(resource_of(call, resource));
+    if (known && held != nullptr) *held = known->held ? 1 : 0;
+    if (known && others != nullptr) *others = known->others;
+    return known;
+  });
+}
+
 }  // namespace
 
 const aiolos_host& host_table() {
@@ -384,6 +498,13 @@ const aiolos_host& host_table() {
       .run = run,
       .probe = probe,
       .mounts = mounts,
+      .lock = lock,
+      .unlock = unlock,
+      .begin_effect = begin_effect,
+      .end_effect = end_effect,
+      .hold = hold,
+      .release = release,
+      .holders = holders,
   };
   return kTable;
 }

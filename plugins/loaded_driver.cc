@@ -245,21 +245,24 @@ Result<std::optional<std::string>> LoadedDriver::target(const Json& connection_i
   });
 }
 
-Result<Attachment> LoadedDriver::connect(const Json& connection_info) {
+Result<Attachment> LoadedDriver::connect(const Json& connection_info, VolumeJournal* journal) {
   if (table_.connect == nullptr) return describe(connection_info);
   const JsonDocument info(connection_info);
   aiolos_call call = make_call(Wanted::attachment, &info.root());
+  call.journal = journal;
   if (const auto done = run("connect", call, [&] { return table_.connect(state_, &call, to_abi(&info.root())); });
       !done)
     return tl::unexpected(done.error());
   return published("connect", call, read_attachment);
 }
 
-Result<void> LoadedDriver::disconnect(const Json& connection_info, const Attachment* attachment, bool force) {
+Result<void> LoadedDriver::disconnect(const Json& connection_info, const Attachment* attachment, bool force,
+                                      VolumeJournal* journal) {
   if (table_.disconnect == nullptr) return {};
   const JsonDocument info(connection_info);
   const JsonDocument known(attachment == nullptr ? Json() : to_json(*attachment));
   aiolos_call call = make_call(Wanted::json, &info.root(), &known.root());
+  call.journal = journal;
   return run("disconnect", call, [&] {
     return table_.disconnect(state_, &call, to_abi(&info.root()),
                              attachment == nullptr ? nullptr : to_abi(&known.root()),
@@ -268,19 +271,28 @@ Result<void> LoadedDriver::disconnect(const Json& connection_info, const Attachm
 }
 
 Result<std::uint64_t> LoadedDriver::extend(const Json& connection_info, const Attachment& attachment,
-                                           std::uint64_t bytes) {
+                                           std::uint64_t bytes, VolumeJournal* journal) {
   if (table_.extend == nullptr)
     return fail(ErrorKind::refused, fmt::format("the driver '{}' cannot extend a volume", identity_.name),
                 "detach the volume, extend it at the storage, and attach it again");
   const JsonDocument info(connection_info);
   const AttachmentNodes known(attachment);
   aiolos_call call = make_call(Wanted::json, &info.root(), &known.root());
+  call.journal = journal;
   if (const auto done =
           run("extend", call,
               [&] { return table_.extend(state_, &call, to_abi(&info.root()), to_abi(&known.root()), bytes); });
       !done)
     return tl::unexpected(done.error());
   return published("extend", call, read_size);
+}
+
+Result<void> LoadedDriver::verify(const Json& connection_info, const Attachment& attachment) {
+  if (table_.verify == nullptr) return {};
+  const JsonDocument info(connection_info);
+  const AttachmentNodes known(attachment);
+  aiolos_call call = make_call(Wanted::json, &info.root(), &known.root());
+  return run("verify", call, [&] { return table_.verify(state_, &call, to_abi(&info.root()), to_abi(&known.root())); });
 }
 
 Result<StorageFacts> LoadedDriver::facts(const Json& connection_info, const Attachment& attachment) {

@@ -67,9 +67,12 @@ class LoadedDriver final : public Driver {
   using Driver::describe;
   Result<Attachment> describe(const JsonNode& connection_info) override;
   Result<std::optional<std::string>> target(const Json& connection_info) override;
-  Result<Attachment> connect(const Json& connection_info) override;
-  Result<void> disconnect(const Json& connection_info, const Attachment* attachment, bool force) override;
-  Result<std::uint64_t> extend(const Json& connection_info, const Attachment& attachment, std::uint64_t bytes) override;
+  Result<Attachment> connect(const Json& connection_info, VolumeJournal* journal) override;
+  Result<void> disconnect(const Json& connection_info, const Attachment* attachment, bool force,
+                          VolumeJournal* journal) override;
+  Result<std::uint64_t> extend(const Json& connection_info, const Attachment& attachment, std::uint64_t bytes,
+                               VolumeJournal* journal) override;
+  Result<void> verify(const Json& connection_info, const Attachment& attachment) override;
   Result<StorageFacts> facts(const Json& connection_info, const Attachment& attachment) override;
   Result<AioAdvice> aio_mode(const Attachment& attachment, const StorageFacts* facts) override;
 

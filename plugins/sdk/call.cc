@@ -49,7 +49,9 @@ tl::unexpected<Error> Call::service_error() {
   return aiolos::fail(kind_of(error.kind), copy(error.message), copy(error.next), copy(error.where));
 }
 
-Result<CommandResult> Call::run(const Command& command) {
+Result<CommandResult> Call::run(const Command& command) { return run(command, nullptr); }
+
+Result<CommandResult> Call::run(const Command& command, const char* secret_uuid) {
   std::vector<const char*> argv;
   argv.reserve(command.argv.size() + 1);
   for (const std::string& argument : command.argv) argv.push_back(argument.c_str());
@@ -60,6 +62,7 @@ Result<CommandResult> Call::run(const Command& command) {
   asked.timeout_ms = static_cast<std::uint32_t>(std::clamp<std::int64_t>(command.timeout.count(), 1, UINT32_MAX));
   asked.argv = argv.data();
   asked.input = {command.input.data(), command.input.size()};
+  asked.secret_uuid = secret_uuid;
   aiolos_command_result got{};
   got.size = sizeof got;
   if (host_->run(call_, &asked, &got) != 0) return service_error();
@@ -68,6 +71,10 @@ Result<CommandResult> Call::run(const Command& command) {
   result.output = copy(got.output);
   result.errors = copy(got.errors);
   return result;
+}
+
+Result<CommandResult> Call::run_with_secret(const Command& command, const std::string& secret_uuid) {
+  return run(command, secret_uuid.c_str());
 }
 
 Result<CommandResult> Call::run_checked(const Command& command, std::string next) {
@@ -97,6 +104,46 @@ Result<std::vector<Mount>> Call::mounts() {
     mounts.push_back({std::string(source), std::string(target), std::string(fstype), std::string(options)});
   }
   return mounts;
+}
+
+Result<Call::Lock> Call::lock(std::string name, std::chrono::milliseconds timeout) {
+  const auto bounded = static_cast<std::uint32_t>(std::clamp<std::int64_t>(timeout.count(), 0, UINT32_MAX));
+  if (host_->lock(call_, name.c_str(), bounded) != 0) return service_error();
+  return Lock(*this, std::move(name));
+}
+
+void Call::Lock::unlock() {
+  if (call_ != nullptr) call_->host_->unlock(call_->call_, name_.c_str());
+  call_ = nullptr;
+}
+
+Result<std::int64_t> Call::begin_effect(const std::string& what) {
+  std::int64_t effect = 0;
+  if (host_->begin_effect(call_, what.c_str(), &effect) != 0) return service_error();
+  return effect;
+}
+
+Result<void> Call::end_effect(std::int64_t effect) {
+  if (host_->end_effect(call_, effect) != 0) return service_error();
+  return {};
+}
+
+Result<void> Call::hold(const std::string& resource) {
+  if (host_->hold(call_, resource.c_str()) != 0) return service_error();
+  return {};
+}
+
+Result<void> Call::release(const std::string& resource) {
+  if (host_->release(call_, resource.c_str()) != 0) return service_error();
+  return {};
+}
+
+Result<VolumeJournal::Holders> Call::holders(const std::string& resource) {
+  int held = 0;
+  VolumeJournal::Holders known;
+  if (host_->holders(call_, resource.c_str(), &held, &known.others) != 0) return service_error();
+  known.held = held != 0;
+  return known;
 }
 
 Value Call::configuration() const { return Value(*this, host_->configuration(call_), ErrorKind::configuration); }

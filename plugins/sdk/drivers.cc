@@ -27,6 +27,8 @@ Result<std::uint64_t> VolumeDriver::extend(Call&, const Volume&, const Attachmen
   return not_overridden("extend");
 }
 
+Result<void> VolumeDriver::verify(Call&, const Volume&, const Attachment&) { return {}; }
+
 Result<StorageFacts> VolumeDriver::facts(Call& call, const Volume&, const Attachment& attachment) {
   if (attachment.source.kind == SourceKind::network) return StorageFacts{};
   return call.probe(attachment.source.path, attachment.format);

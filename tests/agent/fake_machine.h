@@ -153,6 +153,9 @@ class FakeMachine : public Machine,
     const auto found = world_.secrets.find(std::string(usage_id));
     return found == world_.secrets.end() ? std::nullopt : std::optional(found->second);
   }
+  Result<Secret> value(std::string_view uuid) override {
+    return fail(ErrorKind::configuration, "no secret " + std::string(uuid), "define it");
+  }
   Result<std::map<std::string, std::string, std::less<>>> list(std::string_view usage_type) override {
     world_.happened("list secrets");
     if (usage_type != "volume") return std::map<std::string, std::string, std::less<>>{};

@@ -15,6 +15,9 @@
  *  - A plugin does not fork, start threads that outlive a call, change signal handlers, the locale or the working
  *    directory. To run a command it asks the host, which enforces deadlines and keeps secrets out of argument lists.
  *  - Verbs are idempotent: connecting what is connected gives the same answer; disconnecting what is gone is success.
+ *  - Whatever changes this host stands between `begin_effect` and `end_effect`, and what several volumes share (a session, a
+ *    mount) is held: after a crash anywhere, `disconnect` must be able to undo what was done, from the connection_info, what
+ *    is held and what this host shows.
  *
  * Threads: the host calls slots from any of its threads, but never two at a time for what the driver's thread model
  * keeps apart. `host` functions may be called from the thread that runs the slot, with that slot's `call`.
@@ -98,6 +101,9 @@ typedef struct aiolos_command {
   uint32_t timeout_ms;     /* the command is killed after that long, and the run fails with AIOLOS_ERROR_RETRY */
   const char *const *argv; /* NULL-terminated; argv[0] is looked up in the host's own PATH */
   aiolos_str input;        /* standard input: the only way to hand over a secret */
+  /* UUID of a secret that the hypervisor keeps: its value, in base64 and a newline, is the standard input instead of
+   * `input`; no plugin sees it. NULL: `input` is. */
+  const char *secret_uuid;
 } aiolos_command;
 
 typedef struct aiolos_command_result {
@@ -181,6 +187,29 @@ typedef struct aiolos_host {
   const aiolos_value *(*probe)(aiolos_call *call, const char *path, const char *format);
   /* What is mounted: an array of {"source","target","fstype","options"} from the host's mount table. */
   const aiolos_value *(*mounts)(aiolos_call *call);
+
+  /* --- locks between all processes and threads of this host. `name` is the driver's own: other drivers' are others --- */
+  /* Waits for a lock. What it guards should be short: nothing that waits for storage (a flush) belongs under it. 0, or
+   * non-zero after failing the call: AIOLOS_ERROR_RETRY if another had it for longer than timeout_ms, AIOLOS_ERROR_BUG if
+   * this call has it already. Given back by `unlock` and when the slot returns. */
+  int (*lock)(aiolos_call *call, const char *name, uint32_t timeout_ms);
+  /* Gives a lock back; one that this call does not have is none of its business. */
+  void (*unlock)(aiolos_call *call, const char *name);
+
+  /* --- the volume's journal: in connect, disconnect and extend. What these return from is on disk. --- */
+  /* Says that a side effect on this host is about to happen. what: for people, naming what is affected: "mount
+   * server:/export at /path". 0 and *effect, or non-zero after failing the call: then do not cause it. */
+  int (*begin_effect)(aiolos_call *call, const char *what, int64_t *effect);
+  /* Says that it has happened. One that failed stays begun: it may have happened in part. */
+  int (*end_effect)(aiolos_call *call, int64_t effect);
+  /* Writes down that this volume uses something that it shares with others: before making it, under a lock. resource:
+   * the driver's own name for it. Holding it twice is once. */
+  int (*hold)(aiolos_call *call, const char *resource);
+  /* Writes down that it does no longer: after undoing it, or leaving it to the others. Not held: nothing. The journal
+   * releases what is left when disconnect has succeeded. */
+  int (*release)(aiolos_call *call, const char *resource);
+  /* Sets *held to whether this volume holds it, and *others to how many other volumes of this host do. */
+  int (*holders)(aiolos_call *call, const char *resource, int *held, size_t *others);
 } aiolos_host;
 
 /* Flags of disconnect. */
@@ -222,12 +251,13 @@ typedef struct aiolos_driver {
    * Touches nothing. Promised by AIOLOS_PER_TARGET. */
   int (*target)(void *state, aiolos_call *call, const aiolos_value *connection_info);
 
-  /* Makes the volume reachable on this host: result is an Attachment. Leaves nothing behind if it fails.
-   * Promised by AIOLOS_CAN_CONNECT. NULL: nothing needs doing, and the volume is where `describe` says. */
+  /* Makes the volume reachable on this host: result is an Attachment. If it fails the host calls `disconnect` without an
+   * attachment, as after a crash. Promised by AIOLOS_CAN_CONNECT. NULL: nothing needs doing, and the volume is where `describe` says. */
   int (*connect)(void *state, aiolos_call *call, const aiolos_value *connection_info);
 
-  /* Undoes connect. attachment: what connect published, or null after a crash between connect and its answer.
-   * flags: AIOLOS_FORCE. Result: none. Promised by AIOLOS_CAN_CONNECT. NULL: nothing needs doing. */
+  /* Undoes connect. connection_info: as connect had it, but for its secrets, which read "***". attachment: what connect
+   * published, or null if it failed or this process crashed in it: then nothing, a part or all of it may have been done.
+   * What the volume does not hold, or others hold too, stays. flags: AIOLOS_FORCE. Result: none. Promised by AIOLOS_CAN_CONNECT. NULL: nothing needs doing. */
   int (*disconnect)(void *state, aiolos_call *call, const aiolos_value *connection_info,
                     const aiolos_value *attachment, uint32_t flags);
 
@@ -240,6 +270,11 @@ typedef struct aiolos_driver {
   /* The facts of a connected volume's storage (docs/facts.schema.json). NULL: the host probes the attachment's source
    * where that is a file or block device, and knows nothing of a network source. */
   int (*facts)(void *state, aiolos_call *call, const aiolos_value *connection_info, const aiolos_value *attachment);
+
+  /* Whether a connected volume still is what connect found: asked before its XML is written, before it is taken from a
+   * guest and before it is extended. Fails with AIOLOS_ERROR_REFUSED if it is another volume (a LUN was renumbered), naming
+   * both. Changes nothing. Result: none. NULL: there is nothing that could be mistaken. */
+  int (*verify)(void *state, aiolos_call *call, const aiolos_value *connection_info, const aiolos_value *attachment);
 
   /* REQUIRED. Which AIO modes this storage permits and prefers, given the facts (null: not probed). Result:
    * {"effective": bool      false: QEMU's own client does the I/O, the mode has no effect

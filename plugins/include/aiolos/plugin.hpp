@@ -20,6 +20,7 @@
 // as the thread model keeps them. Value, Volume and Call are views of one call: never keep one.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -148,6 +149,46 @@ class Call {
   Result<StorageFacts> probe(const std::string& path, const std::string& format);
   /// What is mounted on this host, in mount order.
   Result<std::vector<Mount>> mounts();
+  /// As run, with the value of a secret that libvirt keeps, in base64 and a newline, as standard input.
+  /// ErrorKind::configuration if libvirt has no such secret or does not give its value.
+  Result<CommandResult> run_with_secret(const Command& command, const std::string& secret_uuid);
+
+  /// A lock between all processes and threads of this host, held until it goes.
+  class Lock {
+   public:
+    Lock(Call& call, std::string name) : call_(&call), name_(std::move(name)) {}
+    Lock(Lock&& other) noexcept : call_(std::exchange(other.call_, nullptr)), name_(std::move(other.name_)) {}
+    Lock& operator=(Lock&&) = delete;
+    ~Lock() { unlock(); }
+    void unlock();
+
+   private:
+    Call* call_;
+    std::string name_;
+  };
+  /// Takes one. @param name the driver's own. What it guards should be short: no flush. @return ErrorKind::retry if
+  /// another had it for longer than `timeout`.
+  Result<Lock> lock(std::string name, std::chrono::milliseconds timeout = std::chrono::seconds(60));
+
+  // The volume's journal: in connect, disconnect and extend. What these return from is on disk.
+
+  /// Runs `body`, a side effect on this host that returns a Result, between its intent and its completion in the journal.
+  /// @param what for people, naming what is affected: "mount server:/export at /path".
+  template <typename Body>
+  auto effect(const std::string& what, Body body) -> decltype(body()) {
+    const Result<std::int64_t> begun = begin_effect(what);
+    if (!begun) return tl::unexpected(begun.error());
+    auto result = body();
+    if (!result) return result;  // it stays begun: it may have happened in part
+    if (Result<void> ended = end_effect(*begun); !ended) return tl::unexpected(std::move(ended).error());
+    return result;
+  }
+  /// Writes down that this volume uses something that it shares with others, before making it, under a lock.
+  Result<void> hold(const std::string& resource);
+  /// It does no longer; not held is success.
+  Result<void> release(const std::string& resource);
+  Result<VolumeJournal::Holders> holders(const std::string& resource);
+
   /// This driver's part of the configuration; not present if there is none.
   Value configuration() const;
   /// Never log a secret.
@@ -160,6 +201,9 @@ class Call {
   aiolos_call* raw() const { return call_; }
 
  private:
+  Result<CommandResult> run(const Command& command, const char* secret_uuid);
+  Result<std::int64_t> begin_effect(const std::string& what);
+  Result<void> end_effect(std::int64_t effect);
   /// The error that a service left, taken from the call so that a driver may get over it.
   tl::unexpected<Error> service_error();
 
@@ -226,12 +270,13 @@ class VolumeDriver {
   /// What must not be worked on twice at once: an iSCSI target, an export, a path. Promised by ThreadModel::per_target.
   virtual Result<std::string> target(const Volume& volume) const;
 
-  /// Makes the volume reachable on this host. Idempotent; leaves nothing behind if it fails. Not overridden: the
-  /// volume needs no connecting, and is where `describe` says.
+  /// Makes the volume reachable on this host. Idempotent. After an error the host calls `disconnect` without an
+  /// attachment, as after a crash. Not overridden: the volume needs no connecting, and is where `describe` says.
   virtual Result<Attachment> connect(Call& call, const Volume& volume);
 
   /// Undoes connect; gone already is success. Overridden if and only if connect is.
-  /// @param attachment what connect gave; nullptr after a crash between connect and its answer.
+  /// @param volume as connect had it, but for its secrets, which read "***".
+  /// @param attachment what connect gave; nullptr if it failed or crashed: then nothing, a part or all may be there.
   /// @param force give up what cannot be flushed: the caller knows that data may be lost.
   virtual Result<void> disconnect(Call& call, const Volume& volume, const Attachment* attachment, bool force);
 
@@ -239,6 +284,11 @@ class VolumeDriver {
   /// @param bytes the size asked for. @return the size it has now, in bytes. Not overridden: cannot be extended.
   virtual Result<std::uint64_t> extend(Call& call, const Volume& volume, const Attachment& attachment,
                                        std::uint64_t bytes);
+
+  /// Whether a connected volume still is what connect found: asked before its XML is written, before it is taken from a
+  /// guest and before it is extended. ErrorKind::refused, naming both, if it is another. Not overridden: nothing could be
+  /// mistaken.
+  virtual Result<void> verify(Call& call, const Volume& volume, const Attachment& attachment);
 
   /// Facts of a connected volume. Not overridden: the host probes the attachment's file or block device, and knows
   /// nothing of a network source.

@@ -51,6 +51,7 @@ class Plugin {
   static constexpr bool kConnect = overridden<&D::connect>;
   static constexpr bool kDisconnect = overridden<&D::disconnect>;
   static constexpr bool kExtend = overridden<&D::extend>;
+  static constexpr bool kVerify = overridden<&D::verify>;
   static constexpr bool kFacts = overridden<&D::facts>;
 
   static_assert(kInfo.name != nullptr && kInfo.name[0] != '\0', "kInfo.name is missing");
@@ -165,6 +166,16 @@ class Plugin {
     });
   }
 
+  static int verify(void* state, aiolos_call* raw, const aiolos_value* info, const aiolos_value* attachment) noexcept {
+    return guarded(state, raw, "verify", [&](State& own) {
+      Call call(own.host, raw);
+      const Result<Attachment> known = read_attachment(call, attachment);
+      if (!known) return report(own.host, raw, known.error());
+      const Result<void> done = own.driver.D::verify(call, Volume(call, info), *known);
+      return done ? 0 : report(own.host, raw, done.error());
+    });
+  }
+
   static int facts(void* state, aiolos_call* raw, const aiolos_value* info, const aiolos_value* attachment) noexcept {
     return guarded(state, raw, "facts", [&](State& own) {
       Call call(own.host, raw);
@@ -210,6 +221,7 @@ class Plugin {
     if constexpr (kConnect) table.connect = &connect;
     if constexpr (kDisconnect) table.disconnect = &disconnect;
     if constexpr (kExtend) table.extend = &extend;
+    if constexpr (kVerify) table.verify = &verify;
     if constexpr (kFacts) table.facts = &facts;
     return table;
   }

@@ -80,9 +80,12 @@ struct AttachmentListing {
   std::string state;  ///< "opened", "connected", "attached" or "detached": how far it has come.
   std::string since;  ///< When its attach began: ISO 8601, UTC.
   std::vector<std::string> unfinished;  ///< Steps of which it is not known how they ended: "attach", "detach", ...
+  std::vector<std::string> unfinished_effects;  ///< What drivers began in them on this host: "nfs: mount ... at ...".
+  std::vector<std::string> holds;               ///< What it shares with other volumes: "nfs: mount /mnt/..".
 };
 
-/// [{"hypervisor", "domain", "domain_uuid", "target", "volume_type", "serial", "state", "since", "unfinished": [..]}]
+/// [{"hypervisor", "domain", "domain_uuid", "target", "volume_type", "serial", "state", "since", "unfinished": [..],
+/// "unfinished_effects": [..], "holds": [..]}]
 AIOLOS_API Json to_json(const std::vector<AttachmentListing>& attachments);
 
 /// {"error": {"kind", "message", "next", "where"?}}

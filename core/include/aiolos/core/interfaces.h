@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -76,6 +75,38 @@ struct Mount {
   std::string options;
 };
 
+/// Locks between all processes and threads of this host.
+class HostLocks {
+ public:
+  /// A lock that is held until this goes.
+  class Held {
+   public:
+    virtual ~Held() = default;
+  };
+  virtual ~HostLocks() = default;
+  /// @param key any text. @return ErrorKind::retry if another holds it for longer than `timeout`.
+  virtual Result<std::unique_ptr<Held>> acquire(std::string_view key, std::chrono::milliseconds timeout) = 0;
+};
+
+/// The journal of one volume while one of its driver's verbs runs. What these return from is on disk. For one thread.
+class VolumeJournal {
+ public:
+  virtual ~VolumeJournal() = default;
+  /// Before a side effect on this host. @param what for people. @return its id.
+  virtual Result<std::int64_t> begin_effect(std::string_view what) = 0;
+  /// After it.
+  virtual Result<void> end_effect(std::int64_t effect) = 0;
+  /// The volume uses `resource`, which it shares with others; again is once.
+  virtual Result<void> hold(std::string_view resource) = 0;
+  /// It does no longer; not held is success.
+  virtual Result<void> release(std::string_view resource) = 0;
+  struct Holders {
+    bool held = false;       ///< By this volume.
+    std::size_t others = 0;  ///< How many other volumes of this host hold it.
+  };
+  virtual Result<Holders> holders(std::string_view resource) = 0;
+};
+
 /// The host's mount table.
 class MountTable {
  public:
@@ -97,13 +128,17 @@ class BlockDevices {
   virtual Result<StorageFacts> probe(const std::string& path, const std::string& format) = 0;
 };
 
-/// Finds secrets that libvirt keeps. Values are never read here: QEMU gets them from libvirt.
+/// Finds secrets that libvirt keeps. QEMU gets their values from libvirt; here they are only read to try them before a
+/// guest depends on them.
 class SecretStore {
  public:
   virtual ~SecretStore() = default;
   /// The UUID of the secret with this usage, if any.
   /// @param usage_type "volume", "ceph", "iscsi", ... @param usage_id e.g. the volume's id.
   virtual Result<std::optional<std::string>> find(std::string_view usage_type, std::string_view usage_id) = 0;
+  /// The value of the secret with this UUID, as bytes. ErrorKind::configuration if there is no such secret, it has no
+  /// value, or libvirt does not give it out (private='yes').
+  virtual Result<Secret> value(std::string_view uuid) = 0;
   /// The UUIDs of all secrets with a usage of this type, by their usage's id.
   virtual Result<std::map<std::string, std::string, std::less<>>> list(std::string_view usage_type) = 0;
 };

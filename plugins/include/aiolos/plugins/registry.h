@@ -27,6 +27,8 @@ struct PluginServices {
   CommandRunner* commands = nullptr;
   BlockDevices* block_devices = nullptr;
   MountTable* mounts = nullptr;
+  HostLocks* locks = nullptr;
+  SecretStore* secrets = nullptr;
   /// Log sink; empty: dropped.
   std::function<void(aiolos_log_level, std::string_view plugin, std::string_view message)> log;
   /// Gives a driver's section of the configuration, checked against its defaults and completed with them. Called once
@@ -56,12 +58,17 @@ class Driver {
   Result<Attachment> describe(const Json& connection_info) { return describe(JsonDocument(connection_info).root()); }
   /// The lock's key; with thread model serialize-all the same for every volume, with parallel nullopt.
   virtual Result<std::optional<std::string>> target(const Json& connection_info) = 0;
-  virtual Result<Attachment> connect(const Json& connection_info) = 0;
-  /// @param attachment what connect gave; nullptr after a crash.
-  virtual Result<void> disconnect(const Json& connection_info, const Attachment* attachment, bool force) = 0;
+  // In these three, `journal` is the volume's; nullptr makes the services that write to it fail.
+  /// After an error the caller disconnects, without an attachment.
+  virtual Result<Attachment> connect(const Json& connection_info, VolumeJournal* journal = nullptr) = 0;
+  /// @param attachment what connect gave; nullptr after a crash or an error.
+  virtual Result<void> disconnect(const Json& connection_info, const Attachment* attachment, bool force,
+                                  VolumeJournal* journal = nullptr) = 0;
   /// @return the size the volume has now, in bytes.
-  virtual Result<std::uint64_t> extend(const Json& connection_info, const Attachment& attachment,
-                                       std::uint64_t bytes) = 0;
+  virtual Result<std::uint64_t> extend(const Json& connection_info, const Attachment& attachment, std::uint64_t bytes,
+                                       VolumeJournal* journal = nullptr) = 0;
+  /// ErrorKind::refused if the connected volume is another than connect found.
+  virtual Result<void> verify(const Json& connection_info, const Attachment& attachment) = 0;
   virtual Result<StorageFacts> facts(const Json& connection_info, const Attachment& attachment) = 0;
   /// @param facts nullptr if not probed.
   virtual Result<AioAdvice> aio_mode(const Attachment& attachment, const StorageFacts* facts) = 0;
