@@ -103,9 +103,39 @@ TEST_F(Flows, FailedConnectLeavesNothing) {
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().kind, ErrorKind::storage);
   EXPECT_THAT(result.error().message, HasSubstr("fail connect"));
-  EXPECT_THAT(world_.events, ElementsAre("connect"));
-  EXPECT_THAT(steps(), ElementsAre("connect failed"));
+  EXPECT_THAT(world_.events, ElementsAre("connect", "disconnect")) << "it may have been done in part";
+  EXPECT_THAT(steps(), ElementsAre("connect failed", "disconnect done"));
   EXPECT_THAT(states(), ElementsAre("closed"));
+}
+
+TEST_F(Flows, FailedConnectThatCannotBeUndoneStaysInTheJournal) {
+  const auto result = agent_->attach("guest", volume("connect disconnect"), disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_THAT(result.error().message, HasSubstr("fail connect"));
+  EXPECT_THAT(result.error().message, HasSubstr("undoing what was done of it failed too"));
+  EXPECT_THAT(result.error().next, HasSubstr("aiolos detach"));
+  EXPECT_THAT(steps(), ElementsAre("connect failed", "disconnect failed"));
+  EXPECT_THAT(states(), ElementsAre("opened"));
+}
+
+TEST_F(Flows, AnotherVolumeIsNeverAttached) {
+  const auto result = agent_->attach("guest", volume("verify"), disk(), false);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::refused);
+  EXPECT_THAT(world_.events, ElementsAre("connect", "disconnect"));
+  EXPECT_THAT(world_.disks, IsEmpty());
+}
+
+TEST_F(Flows, VolumeThatBecameAnotherIsDetachedByForceOnly) {
+  ASSERT_TRUE(agent_->attach("guest", volume("verify later"), disk(), false));
+  const auto refused = agent_->detach("guest", "vdb", false);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::refused);
+  EXPECT_THAT(refused.error().next, HasSubstr("--force"));
+  EXPECT_EQ(agent_->extend("guest", "vdb", 4096).error().kind, ErrorKind::refused);
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb"));
+  EXPECT_TRUE(agent_->detach("guest", "vdb", true));
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb", "detach vdb", "disconnect-by-force"));
 }
 
 TEST_F(Flows, FailedAttachIsUndone) {

@@ -132,6 +132,60 @@ TEST_F(JournalTest, DamagedFileIsAnErrorThatNamesIt) {
   EXPECT_THAT(journal.error().where, HasSubstr("journal.sqlite"));
 }
 
+TEST_F(JournalTest, KeepsWhatDriversDoAndHold) {
+  const auto journal = open();
+  const auto first = journal->open_attachment(record("vdb"));
+  const auto second = journal->open_attachment(record("vdc"));
+  const auto step = journal->begin_step(*first, Step::connect);
+  const auto other_step = journal->begin_step(*second, Step::connect);
+  const auto mine = journal->volume_journal(*first, *step);
+  const auto other = journal->volume_journal(*second, *other_step);
+
+  ASSERT_TRUE(mine->hold("session"));
+  ASSERT_TRUE(mine->hold("session")) << "again is once";
+  ASSERT_TRUE(other->hold("session"));
+  EXPECT_TRUE(mine->holders("session")->held);
+  EXPECT_EQ(mine->holders("session")->others, 1u);
+  EXPECT_FALSE(mine->holders("mount")->held);
+  EXPECT_EQ(journal->held_resources(*first).value(), std::vector<std::string>{"session"});
+
+  const auto done = mine->begin_effect("log in");
+  ASSERT_TRUE(mine->end_effect(*done));
+  ASSERT_TRUE(mine->begin_effect("scan"));
+  EXPECT_EQ(journal->unfinished_effects(*first).value(), std::vector<std::string>{"scan"});
+
+  ASSERT_TRUE(mine->release("session"));
+  ASSERT_TRUE(mine->release("session")) << "again is nothing";
+  EXPECT_EQ(other->holders("session")->others, 0u);
+  ASSERT_TRUE(journal->finish_step(*step, AttachmentState::connected));
+  EXPECT_TRUE(journal->unfinished_effects(*first)->empty()) << "the step came to its end";
+}
+
+TEST_F(JournalTest, AClosedVolumeHoldsNothing) {
+  const auto journal = open();
+  const auto by_step = journal->open_attachment(record("vdb"));
+  const auto by_close = journal->open_attachment(record("vdc"));
+  const auto step = journal->begin_step(*by_step, Step::disconnect);
+  ASSERT_TRUE(journal->volume_journal(*by_step, *step)->hold("session"));
+  ASSERT_TRUE(journal->volume_journal(*by_close, *step)->hold("session"));
+  ASSERT_TRUE(journal->finish_step(*step, AttachmentState::closed));
+  EXPECT_TRUE(journal->held_resources(*by_step)->empty());
+  EXPECT_EQ(journal->held_resources(*by_close)->size(), 1u);
+  ASSERT_TRUE(journal->close(*by_close));
+  EXPECT_TRUE(journal->held_resources(*by_close)->empty());
+}
+
+TEST_F(JournalTest, TakesOverAJournalOfTheFirstSchema) {
+  open();
+  {
+    SQLite::Database database(folder_.path() + "/journal.sqlite", SQLite::OPEN_READWRITE);
+    database.exec("DROP TABLE effects; DROP TABLE holds; PRAGMA user_version = 1");
+  }
+  const auto journal = open();
+  const auto id = journal->open_attachment(record("vdb"));
+  EXPECT_TRUE(journal->held_resources(*id)) << "the tables are there again";
+}
+
 TEST_F(JournalTest, FolderThatCannotBeMadeIsAnError) {
   const auto journal = Journal::open("/proc/no/such", clock_);
   ASSERT_FALSE(journal);

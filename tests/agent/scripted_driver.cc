@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A driver for the tests of the flows: it does what data.fail says, and runs a command for each side effect, so that
+// A driver for the tests of the flows: it fails in the verbs that data.fail names, and runs a command for each side effect, so that
 // a test sees when it happens.
 #include "aiolos/plugin.hpp"
 
@@ -40,6 +40,13 @@ class ScriptedDriver : public sdk::VolumeDriver {
     AIOLOS_CHECK(act(call, volume, "extend"));
     return bytes;
   }
+  /// "verify": it is another volume from the start; "verify later": from the second time it is looked at.
+  Result<void> verify(sdk::Call&, const sdk::Volume& volume, const Attachment&) override {
+    AIOLOS_TRY(const auto failing, volume.data().at("fail").string_or(""));
+    if (failing == "verify" || (failing == "verify later" && std::exchange(looked_at_, true)))
+      return sdk::fail(ErrorKind::refused, "it is another volume", "find out which");
+    return {};
+  }
   Result<AioAdvice> aio_mode(const Attachment&, const StorageFacts* facts) const override {
     return advise_by_allocation(facts, "the image");
   }
@@ -48,9 +55,12 @@ class ScriptedDriver : public sdk::VolumeDriver {
   static Result<void> act(sdk::Call& call, const sdk::Volume& volume, std::string what) {
     AIOLOS_TRY(const auto failing, volume.data().at("fail").string_or(""));
     AIOLOS_TRY(const auto done, call.run(Command{{what}, {}, std::chrono::seconds(1)}));
-    if (failing == what) return sdk::fail(ErrorKind::storage, "the script says: fail " + what, "change the script");
+    const std::string words = " " + std::string(failing) + " ";
+    if (words.find(" " + what + " ") != std::string::npos) return sdk::fail(ErrorKind::storage, "the script says: fail " + what, "change the script");
     return {};
   }
+
+  bool looked_at_ = false;
 };
 
 }  // namespace

@@ -105,6 +105,8 @@ class Services : public ::testing::Test {
     services.commands = &commands_;
     services.mounts = &mounts_;
     services.block_devices = &devices_;
+    services.locks = &locks_;
+    services.secrets = &secrets_;
     services.log = log_.sink();
     registry_ = load({kFixtures}, services);
     driver_ = driver(*registry_, "everything");
@@ -117,6 +119,8 @@ class Services : public ::testing::Test {
   MockCommands commands_;
   MockMounts mounts_;
   MockDevices devices_;
+  MockSecrets secrets_;
+  LocksOnPaper locks_;
   Log log_;
   std::unique_ptr<Registry> registry_;
   Driver* driver_ = nullptr;
@@ -157,6 +161,53 @@ TEST_F(Services, ACheckedCommandTellsItsLastLine) {
   ASSERT_FALSE(connected.has_value());
   EXPECT_EQ(connected.error(),
             (Error{ErrorKind::storage, "tool: exit status 5: tool: no LUN", "look at the array", ""}));
+}
+
+TEST_F(Services, ASecretGoesFromLibvirtToTheCommandAndNowhereElse) {
+  Command seen;
+  EXPECT_CALL(secrets_, value("secret-uuid")).WillOnce([](auto) { return Result<Secret>(Secret("key\xff")); });
+  EXPECT_CALL(commands_, run(_)).WillOnce([&](const Command& command) -> Result<CommandResult> {
+    seen = command;
+    return CommandResult{};
+  });
+  ASSERT_TRUE(driver_->connect(info({{"do", "run with secret"}})).has_value());
+  EXPECT_EQ(seen.input, "a2V5/w==\n");
+  EXPECT_THAT(seen.argv, ElementsAre("tool"));
+}
+
+TEST_F(Services, ASecretThatCannotBeReadRunsNothing) {
+  EXPECT_CALL(secrets_, value(_)).WillOnce([](auto) -> Result<Secret> {
+    return fail(ErrorKind::configuration, "no such secret", "define it");
+  });
+  EXPECT_CALL(commands_, run(_)).Times(0);
+  EXPECT_EQ(driver_->connect(info({{"do", "run with secret"}})).error().message, "no such secret");
+}
+
+TEST_F(Services, LocksAreTheDriversOwnAndGivenBack) {
+  ASSERT_TRUE(driver_->connect(info({{"do", "lock"}})).has_value());
+  EXPECT_THAT(locks_.events, ElementsAre("lock everything/session 250", "lock everything/mount 60000",
+                                         "unlock everything/session", "lock everything/session 60000",
+                                         "unlock everything/session", "unlock everything/mount"));
+}
+
+TEST_F(Services, ALockIsNotTakenTwice) {
+  const auto connected = driver_->connect(info({{"do", "lock twice"}}));
+  ASSERT_FALSE(connected.has_value());
+  EXPECT_EQ(connected.error().kind, ErrorKind::bug);
+  EXPECT_THAT(connected.error().message, HasSubstr("has the lock 'session' already"));
+  EXPECT_THAT(locks_.events, ElementsAre("lock everything/session 60000", "unlock everything/session"));
+}
+
+TEST_F(Services, EffectsAndHoldsGoToTheJournal) {
+  JournalOnPaper journal;
+  ASSERT_TRUE(driver_->connect(info({{"do", "journal"}}), &journal).has_value());
+  EXPECT_THAT(journal.lines, ElementsAre("hold everything: session", "begin log in", "end 1", "begin mount",
+                                         "release everything: session"));
+  EXPECT_EQ(log_.lines().back(), "everything: not mounted, held and by 2 others");
+}
+
+TEST_F(Services, WithoutAJournalNothingIsDone) {
+  EXPECT_EQ(driver_->connect(info({{"do", "journal"}})).error().message, "the journal is not available here");
 }
 
 TEST_F(Services, Mounts) {

@@ -64,6 +64,53 @@ class MockDevices : public BlockDevices {
   MOCK_METHOD(Result<StorageFacts>, probe, (const std::string&, const std::string&), (override));
 };
 
+class MockSecrets : public SecretStore {
+ public:
+  using ByUsage = std::map<std::string, std::string, std::less<>>;
+  MOCK_METHOD(Result<std::optional<std::string>>, find, (std::string_view, std::string_view), (override));
+  MOCK_METHOD(Result<Secret>, value, (std::string_view), (override));
+  MOCK_METHOD(Result<ByUsage>, list, (std::string_view), (override));
+};
+
+/// Locks that nobody else wants; remembers what happened.
+class LocksOnPaper : public HostLocks {
+ public:
+  Result<std::unique_ptr<Held>> acquire(std::string_view key, std::chrono::milliseconds timeout) override {
+    events.push_back("lock " + std::string(key) + " " + std::to_string(timeout.count()));
+    return std::make_unique<Lock>(*this, std::string(key));
+  }
+  std::vector<std::string> events;
+
+ private:
+  struct Lock : Held {
+    Lock(LocksOnPaper& on, std::string key) : paper(on), name(std::move(key)) {}
+    ~Lock() override { paper.events.push_back("unlock " + name); }
+    LocksOnPaper& paper;
+    std::string name;
+  };
+};
+
+/// A volume's journal that remembers its lines; two other volumes hold everything.
+class JournalOnPaper : public VolumeJournal {
+ public:
+  Result<std::int64_t> begin_effect(std::string_view what) override {
+    lines.push_back("begin " + std::string(what));
+    return ++effects_;
+  }
+  Result<void> end_effect(std::int64_t effect) override { return line("end " + std::to_string(effect)); }
+  Result<void> hold(std::string_view resource) override { return line("hold " + std::string(resource)); }
+  Result<void> release(std::string_view resource) override { return line("release " + std::string(resource)); }
+  Result<Holders> holders(std::string_view) override { return Holders{true, 2}; }
+  std::vector<std::string> lines;
+
+ private:
+  Result<void> line(std::string text) {
+    lines.push_back(std::move(text));
+    return {};
+  }
+  std::int64_t effects_ = 0;
+};
+
 /// Lines of the log as "plugin: message". For any number of threads.
 class Log {
  public:
