@@ -91,6 +91,7 @@ class AgentImpl : public Agent {
     return flows_->extend(domain, target, bytes);
   }
   Result<std::vector<AttachmentListing>> attachments() override { return flows_->attachments(); }
+  Result<std::vector<ReconcileEntry>> reconcile() override { return flows_->reconcile(); }
 
  private:
   void log(LogLevel level, std::string_view message) const {

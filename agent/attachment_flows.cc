@@ -21,14 +21,6 @@ constexpr auto kLockTimeout = 120s;
 // How long a guest may take to give a disk back. Nova waits about as long (device_detach_attempts x timeout).
 constexpr auto kDetachTimeout = 60s;
 
-/// Whether the disk at a record's target may be the record's. While an attach or detach is unfinished it may as well be
-/// somebody else's: then only the very image is.
-bool may_be_of(const AttachmentRecord& record, const disk::DiskConfig& live) {
-  if (record.state == AttachmentState::attached) return true;
-  const auto begun = disk::parse(record.disk_xml);
-  return begun && same_source(begun->disk, live);
-}
-
 Result<void> check_target_free(const GuestDisks& guest, const DomainState& domain, const std::string& target) {
   if (!guest.find(target)) return {};
   return fail(ErrorKind::refused, fmt::format("domain '{}' has a disk '{}' already", domain.name, target),
@@ -57,6 +49,12 @@ AttachFailure nothing_attached(Error error) { return {std::move(error), /*gone=*
 
 }  // namespace
 
+bool may_be_of(const AttachmentRecord& record, const disk::DiskConfig& live) {
+  if (record.state == AttachmentState::attached) return true;
+  const auto begun = disk::parse(record.disk_xml);
+  return begun && same_source(begun->disk, live);
+}
+
 AttachmentFlows::AttachmentFlows(const Config& config, std::string hypervisor_uri, Machine& machine,
                                  const Registry& registry, const Decider& decider, HostLocks& locks,
                                  const LogSink& log)
@@ -69,9 +67,7 @@ AttachmentFlows::AttachmentFlows(const Config& config, std::string hypervisor_ur
       log_(log) {}
 
 Result<std::vector<AttachmentListing>> AttachmentFlows::attachments() {
-  // Looking makes no journal where there is none.
-  std::error_code ignored;
-  if (!std::filesystem::exists(config_.state.dir + "/journal.sqlite", ignored)) return std::vector<AttachmentListing>();
+  if (!has_journal()) return std::vector<AttachmentListing>();
   const auto book = journal();
   if (!book) return tl::unexpected(book.error());
   const auto records = (*book)->open_attachments();
@@ -95,6 +91,11 @@ Result<std::vector<AttachmentListing>> AttachmentFlows::attachments() {
 
 // ---- what all flows use ---------------------------------------------------------------------------------------------
 
+bool AttachmentFlows::has_journal() const {
+  std::error_code ignored;
+  return std::filesystem::exists(config_.state.dir + "/journal.sqlite", ignored);
+}
+
 Result<Journal*> AttachmentFlows::journal() {
   const std::scoped_lock lock(journal_mutex_);
   if (!journal_) {
@@ -113,7 +114,11 @@ Result<AttachmentFlows::Lock> AttachmentFlows::lock_target(Driver& driver, const
 }
 
 Result<AttachmentFlows::Lock> AttachmentFlows::lock_disk(const std::string& domain_uuid, const std::string& target) {
-  return locks_.acquire(domain_uuid + ":" + target, kLockTimeout);
+  return locks_.acquire(disk_lock_key(domain_uuid, target), kLockTimeout);
+}
+
+std::string AttachmentFlows::disk_lock_key(const std::string& domain_uuid, const std::string& target) {
+  return domain_uuid + ":" + target;
 }
 
 Result<GuestDisks> AttachmentFlows::guest_disks(const std::string& domain) {
@@ -220,6 +225,7 @@ Result<void> AttachmentFlows::check_not_leaving(const AttachmentRecord& record) 
 Result<void> AttachmentFlows::adopt(const AttachmentRecord& record) {
   const auto book = journal();
   if (!book) return tl::unexpected(book.error());
+  if (const auto done = (*book)->abandon_steps(record.id); !done) return done;
   const auto step = (*book)->begin_step(record.id, Step::attach);
   if (!step) return tl::unexpected(step.error());
   return (*book)->finish_step(*step, AttachmentState::attached);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attach, detach and extend: each goes one way, from connection_info to the guest, and writes every side effect to the
+// Attach, detach, extend and reconcile: each goes one way, from connection_info to the guest, and writes every side effect to the
 // journal before it happens. What went before a failure is undone, but a volume is only disconnected when it is certain
 // that no guest has it.
 #pragma once
@@ -16,6 +16,10 @@
 
 namespace aiolos {
 
+/// Whether the disk at a record's target may be the record's. While an attach or detach is unfinished it may as well be
+/// somebody else's: then only the very image is.
+bool may_be_of(const AttachmentRecord& record, const disk::DiskConfig& live);
+
 /// Borrows all it is given. Safe from several threads; work on one target waits for its turn.
 class AttachmentFlows {
  public:
@@ -23,12 +27,13 @@ class AttachmentFlows {
   AttachmentFlows(const Config& config, std::string hypervisor_uri, Machine& machine, const Registry& registry,
                   const Decider& decider, HostLocks& locks, const LogSink& log);
 
-  // See Agent for all four.
+  // See Agent for all of them.
   Result<Explanation> attach(const std::string& domain, const Json& connection_info, const Json& disk_info,
                              bool dry_run);
   Result<void> detach(const std::string& domain, const std::string& target, bool force);
   Result<std::uint64_t> extend(const std::string& domain, const std::string& target, std::uint64_t bytes);
   Result<std::vector<AttachmentListing>> attachments();
+  Result<std::vector<ReconcileEntry>> reconcile();
 
  private:
   /// A volume that is connected and written down.
@@ -39,11 +44,14 @@ class AttachmentFlows {
   /// Why an attach failed, and whether the guest certainly has nothing of the disk.
   using AttachResult = tl::expected<Explanation, AttachFailure>;
 
+  /// Whether there is a journal at all: looking makes none.
+  bool has_journal() const;
   Result<Journal*> journal();
   using Lock = std::unique_ptr<HostLocks::Held>;
   /// Null where the driver needs none.
   Result<Lock> lock_target(Driver& driver, const Json& connection_info);
   Result<Lock> lock_disk(const std::string& domain_uuid, const std::string& target);
+  static std::string disk_lock_key(const std::string& domain_uuid, const std::string& target);
   Result<GuestDisks> guest_disks(const std::string& domain);
   Result<DomainState> running_domain(const std::string& domain);
   Result<std::optional<AttachmentRecord>> find_record(const std::string& domain_uuid, const std::string& target,
@@ -75,6 +83,13 @@ class AttachmentFlows {
   /// Disconnects a volume whose disk the guest does not show, once QEMU holds nothing of it.
   Result<void> disconnect_record(const AttachmentRecord& record, bool leftovers_possible, bool force);
   Result<void> detach_from_gone(const std::string& name, const std::string& target, bool force, const Error& gone);
+  // What becomes of one volume in reconcile(), and why.
+  using Settled = Result<std::pair<ReconcileEntry::Outcome, std::string>>;
+  Settled settle(const AttachmentRecord& listed);
+  Settled settle_attached(const AttachmentRecord& record, const disk::DiskConfig& disk);
+  Settled keep(const AttachmentRecord& record, std::string reason);
+  Settled undo(const AttachmentRecord& record, bool leftovers_possible, std::string reason);
+
   Error unknown_disk(const DomainState& domain, const std::string& target, const GuestDisks& guest);
   Result<std::uint64_t> extend_storage(const AttachmentRecord& record, std::uint64_t bytes);
   Result<void> resize_disk(const AttachmentRecord& record, std::uint64_t bytes);

@@ -402,6 +402,15 @@ Result<std::vector<Step>> Journal::unfinished_steps(std::int64_t attachment) {
   });
 }
 
+Result<void> Journal::abandon_steps(std::int64_t attachment) {
+  return impl_->write([&](SQLite::Database& database) {
+    SQLite::Statement end(database, "UPDATE steps SET phase = 'failed', error = 'interrupted', ended = ? "
+                                    "WHERE attachment = ? AND phase = 'intent'");
+    SQLite::bind(end, impl_->now(), attachment);
+    end.exec();
+  });
+}
+
 Result<void> Journal::close(std::int64_t attachment) {
   return impl_->write([&](SQLite::Database& database) {
     SQLite::Statement end(database, "UPDATE attachments SET state = 'closed', changed = ? WHERE id = ?");

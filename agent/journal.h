@@ -78,6 +78,9 @@ class Journal {
   /// What the volume holds of what volumes share: "nfs: mount of /srv/a".
   Result<std::vector<std::string>> held_resources(std::int64_t attachment);
 
+  /// Writes down of all steps whose end is not known that they need no more looking after.
+  Result<void> abandon_steps(std::int64_t attachment);
+
   /// Ends a record of which nothing is left on the host; it holds nothing any more.
   Result<void> close(std::int64_t attachment);
 

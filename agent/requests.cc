@@ -103,6 +103,10 @@ Result<Json> attachments(Agent& agent, const JsonView&) {
   return agent.attachments().map([](const auto& list) { return Json{{"attachments", to_json(list)}}; });
 }
 
+Result<Json> reconcile(Agent& agent, const JsonView&) {
+  return agent.reconcile().map([](const auto& entries) { return Json{{"reconciled", to_json(entries)}}; });
+}
+
 struct CommandRow {
   std::string_view name;
   Result<Json> (*run)(Agent&, const JsonView&);
@@ -112,6 +116,7 @@ constexpr std::array kCommands{
     CommandRow{"drivers", drivers}, CommandRow{"host", host},     CommandRow{"disk_xml", disk_xml},
     CommandRow{"explain", explain}, CommandRow{"attach", attach}, CommandRow{"detach", detach},
     CommandRow{"extend", extend},   CommandRow{"attachments", attachments},
+    CommandRow{"reconcile", reconcile},
 };
 
 Result<Json> dispatch(Agent& agent, const JsonView& request) {
@@ -166,6 +171,21 @@ Json to_json(const std::vector<AttachmentListing>& attachments) {
                     {"unfinished", each.unfinished},
                     {"unfinished_effects", each.unfinished_effects},
                     {"holds", each.holds}});
+  return list;
+}
+
+Json to_json(const std::vector<ReconcileEntry>& entries) {
+  Json list = Json::array();
+  for (const ReconcileEntry& entry : entries) {
+    list.push_back({{"hypervisor", entry.hypervisor},
+                    {"domain", entry.domain},
+                    {"domain_uuid", entry.domain_uuid},
+                    {"target", entry.target},
+                    {"serial", entry.serial},
+                    {"outcome", to_string(entry.outcome)},
+                    {"reason", entry.reason}});
+    if (entry.error) list.back()["error"] = to_json(*entry.error)["error"];
+  }
   return list;
 }
 

@@ -196,6 +196,18 @@ Result<void> attachments(const Options& options) {
   return {};
 }
 
+Result<void> reconcile(const Options& options) {
+  const auto agent = open_agent(options);
+  if (!agent) return tl::unexpected(agent.error());
+  const auto entries = (*agent)->reconcile();
+  if (!entries) return tl::unexpected(entries.error());
+  if (options.json)
+    print_json({{"reconciled", to_json(*entries)}});
+  else
+    print(render(*entries));
+  return all_settled(*entries);
+}
+
 Result<void> xml_reformat(const Options& options) {
   // It uses no setting; but a configuration that is named and cannot be used is an error of every command.
   if (!options.config.empty())
@@ -296,6 +308,10 @@ void declare(CLI::App& app, Options& options, Run& run) {
   runs(command, extend);
 
   runs(add_command(app, "attachments", "List the volumes that the journal holds, and why", options), attachments);
+
+  command = add_command(app, "reconcile", "Finish or undo what a crash left of the volumes in the journal", options);
+  add_hypervisor(command, options);
+  runs(command, reconcile);
 }
 
 /// Parses the arguments and runs the command that they name; gives the exit status.

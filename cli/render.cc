@@ -60,8 +60,16 @@ std::string render(const std::vector<AttachmentListing>& attachments) {
     for (const std::string& resource : each.holds) text += fmt::format("  holds {}\n", resource);
     for (const std::string& effect : each.unfinished_effects) text += fmt::format("  begun and not finished: {}\n", effect);
     if (!each.unfinished.empty())
-      text += fmt::format("  not known how it ended: {}; run attach or detach again\n", fmt::join(each.unfinished, ", "));
+      text += fmt::format("  not known how it ended: {}; run aiolos reconcile\n", fmt::join(each.unfinished, ", "));
   }
+  return text;
+}
+
+std::string render(const std::vector<ReconcileEntry>& entries) {
+  std::string text;
+  for (const ReconcileEntry& entry : entries)
+    text += fmt::format("{} of {} ({}): {}: {}\n", entry.target, entry.domain, entry.domain_uuid,
+                        to_string(entry.outcome), entry.reason);
   return text;
 }
 

@@ -12,6 +12,7 @@ namespace aiolos::cli {
 std::string render(const Explanation& explanation);
 std::string render(const std::vector<DriverListing>& drivers);
 std::string render(const std::vector<AttachmentListing>& attachments);
+std::string render(const std::vector<ReconcileEntry>& entries);
 std::string render(const HostFacts& host);
 /// "aiolos: where: message" and what to do next, on a line of its own.
 std::string render(const Error& error);

@@ -3,7 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <functional>
+#include <map>
+
 #include <SQLiteCpp/SQLiteCpp.h>
+#include <fmt/ranges.h>
 
 #include "aiolos/disk/disk_xml.h"
 #include "fake_machine.h"
@@ -116,6 +121,135 @@ TEST_F(Flows, FailedConnectThatCannotBeUndoneStaysInTheJournal) {
   EXPECT_THAT(result.error().next, HasSubstr("aiolos detach"));
   EXPECT_THAT(steps(), ElementsAre("connect failed", "disconnect failed"));
   EXPECT_THAT(states(), ElementsAre("opened"));
+}
+
+/// What reconcile makes of the one volume in the journal: "undone: the guest is gone".
+std::string only_outcome(Agent& agent) {
+  const auto entries = agent.reconcile();
+  if (!entries) return "error: " + describe(entries.error());
+  if (entries->size() != 1) return fmt::format("{} entries", entries->size());
+  return fmt::format("{}: {}", to_string(entries->front().outcome), entries->front().reason);
+}
+
+TEST_F(Flows, ReconcileWithoutAJournalMakesNone) {
+  EXPECT_TRUE(agent_->reconcile()->empty());
+  EXPECT_FALSE(std::filesystem::exists(state_.path() + "/journal.sqlite"));
+}
+
+TEST_F(Flows, ReconcileKeepsWhatTheGuestHas) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  EXPECT_EQ(only_outcome(*agent_), "kept: attached");
+  world_.running = false;
+  EXPECT_EQ(only_outcome(*agent_), "kept: the guest is shut off, and its definition has the disk");
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb"));
+}
+
+TEST_F(Flows, ReconcileDisconnectsWhatNoGuestHas) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  world_.disks.clear();
+  EXPECT_EQ(only_outcome(*agent_), "undone: the guest does not have the disk");
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb", "release leftovers", "disconnect"));
+  EXPECT_THAT(states(), ElementsAre("closed"));
+  EXPECT_TRUE(agent_->reconcile()->empty());
+}
+
+TEST_F(Flows, ReconcileDisconnectsWhatAGuestLeftBehind) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  world_.gone = true;
+  EXPECT_EQ(only_outcome(*agent_), "undone: the guest is gone");
+  EXPECT_THAT(states(), ElementsAre("closed"));
+}
+
+TEST_F(Flows, ReconcileLeavesWhatItCannotSettleAndSaysWhy) {
+  ASSERT_TRUE(agent_->attach("guest", volume("disconnect"), disk(), false));
+  world_.gone = true;
+  EXPECT_EQ(only_outcome(*agent_), "left: the script says: fail disconnect");
+  const auto settled = all_settled(*agent_->reconcile());
+  ASSERT_FALSE(settled);
+  EXPECT_EQ(settled.error().kind, ErrorKind::storage);
+  EXPECT_THAT(settled.error().message, HasSubstr("1 of 1 volumes could not be settled"));
+  EXPECT_THAT(settled.error().next, HasSubstr("change the script"));
+}
+
+TEST_F(Flows, ReconcileLeavesWhatAnotherHypervisorHad) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  SQLite::Database(state_.path() + "/journal.sqlite", SQLite::OPEN_READWRITE)
+      .exec("UPDATE attachments SET hypervisor = 'qemu:///elsewhere'");
+  const auto entries = agent_->reconcile();
+  ASSERT_EQ(entries->size(), 1u);
+  EXPECT_EQ(entries->front().outcome, ReconcileEntry::Outcome::left);
+  EXPECT_THAT(entries->front().error->next, HasSubstr("--uri 'qemu:///elsewhere'"));
+}
+
+TEST_F(Flows, ReconcileLeavesWhatIsBeingWorkedOn) {
+  std::string seen;
+  world_.on_event = [&](const std::string& event) {
+    if (event == "attach vdb") seen = only_outcome(*agent_);
+  };
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  EXPECT_THAT(seen, HasSubstr("left: 'uuid-1:vdb' is being worked on"));
+}
+
+/// A moment at which a crash would leave a state of its own.
+struct Moment {
+  std::string when;
+  std::map<std::string, std::string> disks;       ///< What the guest had then.
+  std::unique_ptr<test::TemporaryFolder> state;  ///< A copy of the journal's folder.
+};
+
+class Crashes : public Flows {
+ protected:
+  std::vector<Moment> moments_of(const std::function<void()>& flow) {
+    std::vector<Moment> moments;
+    const auto remember = [&](const std::string& when) {
+      Moment moment{when, world_.disks, std::make_unique<test::TemporaryFolder>()};
+      std::filesystem::copy(state_.path(), moment.state->path(), std::filesystem::copy_options::recursive);
+      moments.push_back(std::move(moment));
+    };
+    world_.on_event = [&](const std::string& event) { remember("before " + event); };
+    world_.after_attach = [&] { remember("after attach"); };
+    flow();
+    world_.on_event = [](const std::string&) {};
+    world_.after_attach = [] {};
+    return moments;
+  }
+
+  /// What reconcile makes of it, and how the world stands afterwards.
+  std::string reconciled(const Moment& moment) {
+    world_.disks = moment.disks;
+    world_.events.clear();
+    std::filesystem::remove_all(state_.path());
+    std::filesystem::copy(moment.state->path(), state_.path(), std::filesystem::copy_options::recursive);
+    open({});
+    const std::string outcome = only_outcome(*agent_);
+    return fmt::format("{}: {} [{}] {} disks, {}", moment.when, outcome, fmt::join(world_.events, ", "),
+                       world_.disks.size(), states().back());
+  }
+};
+
+TEST_F(Crashes, ReconcileFinishesOrUndoesWhatEachLeft) {
+  const auto moments = moments_of([&] {
+    ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+    ASSERT_TRUE(agent_->detach("guest", "vdb", false));
+  });
+  std::vector<std::string> outcomes;
+  for (const Moment& moment : moments) outcomes.push_back(reconciled(moment));
+  EXPECT_THAT(
+      outcomes,
+      ElementsAre(
+          "before connect: undone: the guest does not have the disk [disconnect] 0 disks, closed",
+          "before attach vdb: undone: the guest does not have the disk [release leftovers, disconnect] 0 disks, closed",
+          "after attach: finished: its attach was interrupted after the guest had the disk [] 1 disks, attached",
+          "before detach vdb: finished: its detach was interrupted [detach vdb, disconnect] 0 disks, closed",
+          "before disconnect: undone: the guest does not have the disk [release leftovers, disconnect] 0 disks, closed"));
+}
+
+TEST_F(Crashes, AnAdoptedAttachHasNothingUnfinished) {
+  const auto moments = moments_of([&] { ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false)); });
+  ASSERT_EQ(moments.back().when, "after attach");
+  reconciled(moments.back());
+  ASSERT_EQ(agent_->attachments()->size(), 1u);
+  EXPECT_TRUE(agent_->attachments()->front().unfinished.empty());
 }
 
 TEST_F(Flows, AnotherVolumeIsNeverAttached) {

@@ -88,6 +88,32 @@ struct AttachmentListing {
 /// "unfinished_effects": [..], "holds": [..]}]
 AIOLOS_API Json to_json(const std::vector<AttachmentListing>& attachments);
 
+/// What became of one volume of the journal in a reconcile.
+struct ReconcileEntry {
+  enum class Outcome {
+    kept,      ///< The guest has the disk, as the journal says.
+    finished,  ///< What was interrupted has been done.
+    undone,    ///< The volume was disconnected: no guest has it.
+    left,      ///< It could not be settled: see `error`.
+  };
+  std::string hypervisor;
+  std::string domain;
+  std::string domain_uuid;
+  std::string target;
+  std::string serial;
+  Outcome outcome = Outcome::left;
+  std::string reason;
+  std::optional<Error> error;
+};
+
+AIOLOS_API std::string_view to_string(ReconcileEntry::Outcome outcome);
+
+/// [{"hypervisor", "domain", "domain_uuid", "target", "serial", "outcome", "reason", "error"?}]
+AIOLOS_API Json to_json(const std::vector<ReconcileEntry>& entries);
+
+/// Fails if any volume was left, with what to do about the first.
+AIOLOS_API Result<void> all_settled(const std::vector<ReconcileEntry>& entries);
+
 /// {"error": {"kind", "message", "next", "where"?}}
 AIOLOS_API Json to_json(const Error& error);
 
@@ -145,6 +171,11 @@ class AIOLOS_API Agent {
   /// What the journal holds, oldest first: every volume that may still be connected or attached, of all hypervisors.
   /// Asks nobody else.
   virtual Result<std::vector<AttachmentListing>> attachments() = 0;
+
+  /// Brings every volume of the journal to its end, whatever a crash, a reboot or somebody else left: an attach whose disk
+  /// the guest has is finished, any other is undone, an interrupted detach is finished, and what a guest holds is kept.
+  /// What other processes work on right now is left to them. One volume's error does not keep the others.
+  virtual Result<std::vector<ReconcileEntry>> reconcile() = 0;
 };
 
 }  // namespace aiolos
