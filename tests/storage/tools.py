@@ -8,8 +8,12 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "guest"))
+from managed import Managed  # noqa: E402, F401  (for those who import it from here)
 
 MIB = 1 << 20
 SYS = pathlib.Path("/sys")
@@ -89,33 +93,3 @@ def processes(name: str) -> list[int]:
             if comm.read_text() == f"{name}\n":
                 found.append(int(comm.parent.name))
     return found
-
-
-class Managed:
-    """A context manager: open() makes something and registers with undo() how to take it away, last first.
-
-    What has been made goes when open() fails half-way, too. close() may be called again.
-    """
-
-    def __init__(self) -> None:
-        self._undo = contextlib.ExitStack()
-
-    def open(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        self._undo.close()
-
-    def undo(self, action: Callable, *arguments: object, **options: object) -> None:
-        self._undo.callback(action, *arguments, **options)
-
-    def __enter__(self):
-        try:
-            self.open()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
