@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A throw-away guest under libvirt's embedded QEMU driver, for the quickstart and the end-to-end tests.
+"""A throw-away guest under libvirt's embedded QEMU driver, for the quickstart and the end-to-end tests; or under a daemon.
 
     with Guest(root) as guest:              # starts it, waits for its shell; destroys it and removes root at the end
         guest.virsh("attach-device", guest.name, "disk.xml", "--live")
@@ -47,11 +47,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import quoteattr
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import image  # noqa: E402  (beside this file; imported by path, for there is no package to install)
+
+if TYPE_CHECKING:
+    from libvirt_daemon import LibvirtDaemon
 
 # How libvirt runs QEMU under an embedded root. Only stdio_handler is needed to start a guest at all. With the defaults for
 # the rest QEMU runs as libvirt-qemu in a /dev of its own, which works too; and with user libvirt-qemu but without
@@ -91,8 +94,11 @@ class Result(NamedTuple):
 class Guest:
     def __init__(self, root: os.PathLike | str | None = None, *, name: str = "aiolos-guest", memory_mib: int = 384,
                  virt_type: str | None = None, machine: str = "pc", shared_memory: bool = False, iothreads: int = 0,
-                 devices: str = "", state: pathlib.Path | None = None):
+                 devices: str = "", state: pathlib.Path | None = None, libvirt: LibvirtDaemon | None = None):
         """Nothing starts yet. `root` is made if it is missing, and removed by destroy(); by default a short new one.
+
+        libvirt: the daemon to run under, in place of an embedded driver of its own; the root then holds the guest's
+        console and control port only.
 
         virt_type is kvm or qemu, by default what boots here. shared_memory gives the guest's memory to other processes
         (memfd), as vhost-user needs. devices is XML to add inside <devices>.
@@ -101,6 +107,7 @@ class Guest:
         self.root = pathlib.Path(root).absolute() if root else new_root(self.state)
         if len(os.fsencode(self.root)) > ROOT_LENGTH_LIMIT:
             raise GuestError(f"{self.root}: QEMU's monitor socket would pass 107 bytes; use at most {ROOT_LENGTH_LIMIT}")
+        self.libvirt = libvirt
         self.name = name
         self.memory_mib = memory_mib
         self.virt_type = virt_type
@@ -114,7 +121,12 @@ class Guest:
 
     @property
     def uri(self) -> str:
-        return f"qemu:///embed?root={self.root}"
+        return self.libvirt.uri if self.libvirt else f"qemu:///embed?root={self.root}"
+
+    @property
+    def libvirt_folder(self) -> pathlib.Path:
+        """Where libvirt has what it knows of the guest."""
+        return self.libvirt.folder if self.libvirt else self.root
 
     @property
     def console_log(self) -> pathlib.Path:
@@ -122,7 +134,7 @@ class Guest:
 
     @property
     def qemu_log(self) -> pathlib.Path:
-        return self.root / "log/qemu" / f"{self.name}.log"
+        return self.libvirt_folder / "log/qemu" / f"{self.name}.log"
 
     @property
     def control_socket(self) -> pathlib.Path:
@@ -132,13 +144,15 @@ class Guest:
         """Create the domain and wait until its shell answers. On failure nothing is left running."""
         built = image.build(self.state)
         self.virt_type = self.virt_type or virt_type(self.state)
-        prepare_root(self.root, self.state)
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not self.libvirt:
+            prepare_root(self.root, self.state)
         (self.root / "guest.json").write_text(json.dumps({"name": self.name, "virt_type": self.virt_type}))
         definition = self.root / "domain.xml"
         definition.write_text(self.domain_definition(built))
         try:
             self.virsh("create", str(definition), one_cpu=True)
-            keep_capabilities(self.root, self.state)
+            keep_capabilities(self.libvirt_folder, self.state)
             self.shell.wait_ready(timeout)
         except BaseException as error:
             report = self.log_tails()
@@ -165,7 +179,7 @@ class Guest:
         if self.root.exists():
             with contextlib.suppress(GuestError):
                 self.virsh("destroy", self.name)
-            end_left_over_processes(self.root)
+            end_left_over_processes(self.libvirt_folder, self.root)
             if remove_root:
                 shutil.rmtree(self.root, ignore_errors=True)
 
@@ -212,8 +226,12 @@ class Guest:
     def domain_xml(self) -> str:
         return self.virsh("dumpxml", self.name)
 
+    def disk_targets(self) -> list[str]:
+        """The targets, such as vdb, of the domain's disks."""
+        return [line.split()[0] for line in self.virsh("domblklist", self.name).splitlines()]
+
     def qemu_pid(self) -> int:
-        return int((self.root / "run/qemu" / f"{self.name}.pid").read_text())
+        return int((self.libvirt_folder / "run/qemu" / f"{self.name}.pid").read_text())
 
     # --- the guest's side ---------------------------------------------------------------------------------------
 
@@ -423,15 +441,15 @@ def keep_capabilities(root: pathlib.Path, state: pathlib.Path) -> None:
         shutil.copytree(found, state / "capabilities", dirs_exist_ok=True)
 
 
-def end_left_over_processes(root: pathlib.Path) -> None:
-    """Kill a QEMU that libvirt could not end: only one that has this root's control port on its command line."""
-    for pid_file in (root / "run/qemu").glob("*.pid"):
+def end_left_over_processes(libvirt_folder: pathlib.Path, root: pathlib.Path | None = None) -> None:
+    """Kill a QEMU that libvirt could not end: only one that has this root's control port on its command line, or any."""
+    for pid_file in (libvirt_folder / "run/qemu").glob("*.pid"):
         if pid_file.name == "driver.pid":
             continue
         with contextlib.suppress(OSError, ValueError):
             pid = int(pid_file.read_text())
             command_line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"qemu-system" in command_line and os.fsencode(root / "ctl") in command_line:
+            if b"qemu-system" in command_line and os.fsencode(root / "ctl" if root else b"guest=") in command_line:
                 os.kill(pid, signal.SIGKILL)
 
 
