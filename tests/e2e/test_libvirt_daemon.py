@@ -8,6 +8,14 @@ import time
 import pytest
 from guest import Guest, GuestError
 from libvirt_daemon import PLACES, LibvirtDaemon
+from namespaces import why_impossible
+
+
+@pytest.fixture(scope="module", autouse=True)
+def namespaces():
+    """All tests here need them: skips where the machine gives none."""
+    if reason := why_impossible():
+        pytest.skip(reason)
 
 
 @pytest.fixture

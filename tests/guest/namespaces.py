@@ -78,6 +78,15 @@ class Namespaces(Managed):
                                     stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})})
 
 
+def why_impossible() -> str:
+    """Why no namespaces can be made here, as in a container without CAP_SYS_ADMIN; empty if they can."""
+    try:
+        with Namespaces(network=True, setup="mount -t tmpfs aiolos-test /mnt"):
+            return ""
+    except NamespaceError as error:
+        return str(error)
+
+
 def stop(process: subprocess.Popen, timeout: float = 10) -> None:
     """Ask a process that start() gave to end; kill it if it does not."""
     if process.poll() is not None:

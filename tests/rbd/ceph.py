@@ -39,6 +39,7 @@ from namespaces import Namespaces, kill, stop, wait_until
 PACKAGES = ["ceph-mon", "ceph-osd", "ceph-common"]
 MIB = 1 << 20
 V1_PORT, V2_PORT = 6789, 3300
+USER = "cinder"  # whom the tests attach volumes as
 HERE = pathlib.Path(__file__).resolve().parent
 
 CONF = """\
@@ -83,8 +84,8 @@ keyring = {folder}/$name.keyring
 log_file =
 """
 
-# What bounds each wait of a client, in the driver's words and for a test's patience: without these a monitor that does not
-# answer is waited for 300 s, and an OSD for ever.
+# What bounds each of a client's waits: without it a monitor is waited for 300 s, and an OSD for ever. The last is for those
+# who ask a question; it would turn an OSD that stalls into I/O errors of a guest whose disk is attached with it.
 IMPATIENT = """\
 [global]
 client_mount_timeout = {seconds}
@@ -234,11 +235,10 @@ class CephCluster(Managed):
     def swallow(self) -> None:
         """Have the black hole: a listener whose queue is full, so that Linux drops what else comes. It needs no module of
         the kernel, as a dummy interface or a packet filter would."""
-        ports = f"{V1_PORT} {V2_PORT}"
-        hole = self.network.start("/usr/bin/python3", HERE / "black_hole.py", self.black_hole, *ports.split(),
-                                  output=self.folder / "black_hole.out")
-        self.undo(kill, hole)
         output = self.folder / "black_hole.out"
+        hole = self.network.start("/usr/bin/python3", HERE / "black_hole.py", self.black_hole, V1_PORT, V2_PORT,
+                                  output=output)
+        self.undo(kill, hole)
         wait_until(lambda: output.read_text() == "ready\n", hole, output, "the black hole")
 
     def connects(self, address: str, port: int) -> bool:
@@ -282,7 +282,7 @@ class CephCluster(Managed):
         return self.ceph("auth", "get-or-create-key", f"client.{name}", *rights).decode().strip()
 
     def client_conf(self, seconds: int | None = None) -> pathlib.Path:
-        """A configuration for clients that says nothing of this cluster; `seconds` bounds each of their waits."""
+        """A configuration for clients that names no monitor; `seconds` bounds each of their waits."""
         path = self.folder / f"client-{seconds}.conf"
         path.write_text(IMPATIENT.format(seconds=seconds) if seconds else "[global]\n")
         return path

@@ -10,16 +10,23 @@ import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "guest")]
-from ceph import MIB, CephCluster  # noqa: E402
+from ceph import MIB, USER, CephCluster  # noqa: E402
 from guest import Guest  # noqa: E402
 from libvirt_daemon import LibvirtDaemon  # noqa: E402
+from namespaces import why_impossible  # noqa: E402
 
-USER = "cinder"
 image_numbers = itertools.count(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def namespaces():
+    """All tests here need them: skips where the machine gives none."""
+    if reason := why_impossible():
+        pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
-def cluster():
+def cluster(namespaces):
     with CephCluster() as made:
         yield made
 

@@ -10,8 +10,7 @@ import time
 import uuid
 
 import pytest
-from ceph import MIB, V1_PORT, CephCluster
-from conftest import USER
+from ceph import MIB, USER, V1_PORT, CephCluster
 from guest import GuestError
 
 PATIENCE = 2  # seconds that the configuration for QEMU gives each wait
