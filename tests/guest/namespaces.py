@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import time
@@ -48,18 +49,18 @@ class Namespaces(Managed):
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.undo(stop, keeper)
         with keeper.stdout, keeper.stderr:
-            if not keeper.stdout.readline().endswith("ready\n"):
+            if not (select.select([keeper.stdout], [], [], 30)[0] and keeper.stdout.readline() == "ready\n"):
+                kill(keeper)
                 raise NamespaceError(f"no namespace of its own could be made: {keeper.stderr.read().strip()}")
         self._keeper = keeper
 
     def command(self, *command: object) -> list[str]:
         """The command line that runs this command inside. Its process is the command's own: nsenter does not fork."""
         kinds = ["--mount", *(["--net"] if self._network or self._within else [])]
-        return ["nsenter", "--target", str(self._keeper.pid), *kinds, "--",
-                *(str(argument) for argument in command)]
+        return ["nsenter", "--target", str(self._keeper.pid), *kinds, "--", *(str(argument) for argument in command)]
 
-    def run(self, *command: object, stdin: str | bytes | None = None, timeout: float = 60,
-            check: bool = True, text: bool = True) -> subprocess.CompletedProcess:
+    def run(self, *command: object, stdin: str | bytes | None = None, timeout: float = 60, check: bool = True,
+            text: bool = True) -> subprocess.CompletedProcess:
         """Run a command inside; NamespaceError with what it printed if its status is not 0, unless check is false."""
         given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         shown = " ".join(str(argument) for argument in command)
@@ -68,7 +69,9 @@ class Namespaces(Managed):
         except subprocess.TimeoutExpired as error:
             raise NamespaceError(f"{shown} did not end within {timeout} s") from error
         if check and done.returncode != 0:
-            raise NamespaceError(f"{shown} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+            said = done.stdout + done.stderr
+            said = said if text else said.decode(errors="replace")
+            raise NamespaceError(f"{shown} ended with status {done.returncode}:\n{said}")
         return done
 
     def start(self, *command: object, output: pathlib.Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen:

@@ -98,13 +98,19 @@ def packages(state: pathlib.Path | None = None) -> pathlib.Path:
     """The folder with Ceph's packages, downloaded and unpacked first if that was not done before."""
     folder = (state or image.state_folder()) / "ceph"
     folder.mkdir(parents=True, exist_ok=True)
-    stamp, inputs = folder / "stamp.json", " ".join(PACKAGES)
+    stamp = folder / "stamp.json"
+    inputs = " ".join([*PACKAGES, installed_version("librados2")])  # which theirs has to be, too
     with image.locked(folder / "lock"):
         if not layer.is_current(stamp, inputs):
             stamp.unlink(missing_ok=True)
             layer.unpack_packages(PACKAGES, folder / "layer")
             layer.write_stamp(stamp, inputs)
     return folder / "layer"
+
+
+def installed_version(package: str) -> str:
+    """As dpkg has it; empty where it has none."""
+    return subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True, timeout=60).stdout
 
 
 class CephCluster(Managed):
@@ -247,8 +253,8 @@ class CephCluster(Managed):
 
     # --- what is in it ------------------------------------------------------------------------------------------
 
-    def ceph(self, *command: object, stdin: str | None = None) -> bytes:
-        return self.network.run("ceph", "-c", self.conf, "--connect-timeout", 20, *command, stdin=stdin, text=False).stdout
+    def ceph(self, *command: object) -> bytes:
+        return self.network.run("ceph", "-c", self.conf, "--connect-timeout", 20, *command, text=False).stdout
 
     def rbd(self, *command: object) -> bytes:
         return self.network.run("rbd", "-c", self.conf, *command, text=False).stdout
