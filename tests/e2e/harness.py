@@ -158,9 +158,11 @@ class Aiolos:
         self.config.write_text(f'libvirt: {{uri: "{uri}", virt_type: {virt_type}}}\n'
                                f'state: {{dir: "{self.folder}/state"}}\n{more}')
 
-    def run(self, *arguments: str, stdin: str = "", expect: int | None = 0, timeout: float = COMMAND_TIMEOUT) -> Outcome:
-        """Run the command; `expect` is the exit status to insist on, None for any."""
-        done = subprocess.run([str(self.binary), *arguments], input=stdin, capture_output=True, text=True, timeout=timeout)
+    def run(self, *arguments: str, stdin: str = "", expect: int | None = 0, timeout: float = COMMAND_TIMEOUT,
+            env: dict[str, str] | None = None) -> Outcome:
+        """Run the command; `expect` is the exit status to insist on (-9: killed), None for any."""
+        done = subprocess.run([str(self.binary), *arguments], input=stdin, capture_output=True, text=True, timeout=timeout,
+                              env=env)
         outcome = Outcome(list(arguments), done.returncode, done.stdout, done.stderr)
         assert expect is None or done.returncode == expect, f"expected status {expect}:\n{outcome}"
         return outcome
