@@ -224,8 +224,8 @@ inline bool equal(std::string_view a, std::string_view b) {
 
 inline const JsonNode* JsonNode::find(std::string_view key) const {
   if (!is_object()) return nullptr;
-  for (const JsonMember* member = members_ + size_; member-- != members_;)
-    if (detail::equal(member->key, key)) return &member->value;
+  for (std::size_t i = size_; i-- != 0;)
+    if (detail::equal(members_[i].key, key)) return &members_[i].value;
   return nullptr;
 }
 
