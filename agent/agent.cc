@@ -90,6 +90,9 @@ class AgentImpl : public Agent {
   Result<std::uint64_t> extend(const std::string& domain, const std::string& target, std::uint64_t bytes) override {
     return flows_->extend(domain, target, bytes);
   }
+  Result<void> set_qos(const std::string& domain, const std::string& target, const Json& qos_specs) override {
+    return flows_->set_qos(domain, target, qos_specs);
+  }
   Result<std::vector<AttachmentListing>> attachments() override { return flows_->attachments(); }
   Result<std::vector<ReconcileEntry>> reconcile() override { return flows_->reconcile(); }
 

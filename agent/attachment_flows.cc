@@ -36,6 +36,12 @@ Result<void> check_source_free(const GuestDisks& guest, const DomainState& domai
               "detach it there first");
 }
 
+/// Whether a connection_info says that several guests may share the volume.
+bool is_multiattach(const Json& connection_info) {
+  const auto info = parse_volume_info(JsonDocument(connection_info).root(), AioProfile::automatic);
+  return info && info->multiattach;
+}
+
 /// Refuses what the volume's driver does not promise.
 Result<void> check_multiattach(const Volume& volume) {
   if (!volume.info.multiattach || (volume.driver->capabilities() & AIOLOS_CAN_MULTIATTACH)) return {};
@@ -257,6 +263,7 @@ Result<AttachmentFlows::Connected> AttachmentFlows::connect(const Volume& volume
   if (!book) return tl::unexpected(book.error());
   const auto lock = lock_target(*volume.driver, *volume.connection_info);
   if (!lock) return tl::unexpected(lock.error());
+  if (const auto free = check_not_elsewhere(volume, domain); !free) return tl::unexpected(free.error());
   AttachmentRecord record;
   record.hypervisor = hypervisor_uri_;
   record.domain_uuid = domain.uuid;
@@ -289,6 +296,28 @@ Error AttachmentFlows::undo_connect(std::int64_t id, const Volume& volume, Error
   error.message += fmt::format("; undoing what was done of it failed too: {}", undone.error().message);
   error.next += fmt::format("; then run aiolos detach for '{}' to undo the rest", volume.disk_info.dev);
   return error;
+}
+
+Result<void> AttachmentFlows::check_not_elsewhere(const Volume& volume, const DomainState& domain) {
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto records = (*book)->open_attachments();
+  if (!records) return tl::unexpected(records.error());
+  const Json mine = redact(*volume.connection_info);
+  for (const AttachmentRecord& other : *records) {
+    if (other.volume_type != volume.info.type) continue;
+    const bool same = volume.info.serial && !volume.info.serial->empty() ? other.serial == *volume.info.serial
+                                                                         : other.connection_info == mine;
+    if (!same || (other.hypervisor == hypervisor_uri_ && other.domain_uuid == domain.uuid)) continue;
+    const bool shared = volume.info.multiattach && is_multiattach(other.connection_info);
+    if (shared) continue;
+    return fail(ErrorKind::refused,
+                fmt::format("volume '{}' is {} as '{}' of domain '{}' ({}), and may not be shared", other.serial,
+                            to_string(other.state), other.target, other.domain_name, other.hypervisor),
+                fmt::format("detach it there first (aiolos reconcile does, if that guest is gone), or make it a multiattach "
+                            "volume"));
+  }
+  return {};
 }
 
 AttachmentFlows::AttachResult AttachmentFlows::attach_connected(const Volume& volume, const DomainState& domain,
@@ -499,6 +528,35 @@ Result<std::uint64_t> AttachmentFlows::extend(const std::string& name, const std
   if (!size) return size;
   if (const auto done = resize_disk(**record, *size); !done) return tl::unexpected(done.error());
   return size;
+}
+
+Result<void> AttachmentFlows::set_qos(const std::string& name, const std::string& target, const Json& qos_specs) {
+  const auto limits = parse_qos_limits(JsonDocument(qos_specs).root());
+  if (!limits) return tl::unexpected(limits.error());
+  const auto domain = running_domain(name);
+  if (!domain) return tl::unexpected(domain.error());
+  const auto lock = lock_disk(domain->uuid, target);
+  if (!lock) return tl::unexpected(lock.error());
+  const auto guest = guest_disks(domain->uuid);
+  if (!guest) return tl::unexpected(guest.error());
+  const auto record = find_record(domain->uuid, target);
+  if (!record) return tl::unexpected(record.error());
+  if (!*record || !guest->find(target)) return tl::unexpected(unknown_disk(*domain, target, *guest));
+
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto step = (*book)->begin_step((*record)->id, Step::limit);
+  if (!step) return tl::unexpected(step.error());
+  if (auto done = machine_.hypervisor().set_iotune(domain->uuid, target, limits->values, limits->group); !done) {
+    (void)(*book)->fail_step(*step, done.error());
+    return done;
+  }
+  // What the journal keeps is what attaching again answers.
+  auto kept = disk::parse((*record)->disk_xml);
+  if (!kept) return tl::unexpected(kept.error());
+  set_iotune(kept->disk, *limits);
+  if (auto done = (*book)->keep_disk_xml((*record)->id, disk::emit(kept->disk)); !done) return done;
+  return (*book)->finish_step(*step, (*record)->state);
 }
 
 Result<std::uint64_t> AttachmentFlows::extend_storage(const AttachmentRecord& record, std::uint64_t bytes) {

@@ -32,6 +32,7 @@ class AttachmentFlows {
                              bool dry_run);
   Result<void> detach(const std::string& domain, const std::string& target, bool force);
   Result<std::uint64_t> extend(const std::string& domain, const std::string& target, std::uint64_t bytes);
+  Result<void> set_qos(const std::string& domain, const std::string& target, const Json& qos_specs);
   Result<std::vector<AttachmentListing>> attachments();
   Result<std::vector<ReconcileEntry>> reconcile();
 
@@ -92,6 +93,8 @@ class AttachmentFlows {
 
   Error unknown_disk(const DomainState& domain, const std::string& target, const GuestDisks& guest);
   Result<std::uint64_t> extend_storage(const AttachmentRecord& record, std::uint64_t bytes);
+  /// Refuses a volume that another guest has, unless it may be shared.
+  Result<void> check_not_elsewhere(const Volume& volume, const DomainState& domain);
   Result<void> resize_disk(const AttachmentRecord& record, std::uint64_t bytes);
 
   const Config& config_;

@@ -84,12 +84,13 @@ constexpr std::array<std::pair<AttachmentState, std::string_view>, 5> kStates{{{
                                                                                {AttachmentState::detached, "detached"},
                                                                                {AttachmentState::closed, "closed"}}};
 
-constexpr std::array<std::pair<Step, std::string_view>, 6> kSteps{{{Step::connect, "connect"},
+constexpr std::array<std::pair<Step, std::string_view>, 7> kSteps{{{Step::connect, "connect"},
                                                                    {Step::attach, "attach"},
                                                                    {Step::detach, "detach"},
                                                                    {Step::disconnect, "disconnect"},
                                                                    {Step::extend, "extend"},
-                                                                   {Step::resize, "resize"}}};
+                                                                   {Step::resize, "resize"},
+                                                                   {Step::limit, "limit"}}};
 
 AttachmentState state_from_string(std::string_view name) {
   for (const auto& [state, spelling] : kStates)

@@ -99,6 +99,14 @@ Result<Json> extend(Agent& agent, const JsonView& request) {
   return agent.extend(disk->domain, disk->target, *size).map([](std::uint64_t bytes) { return Json{{"size", bytes}}; });
 }
 
+Result<Json> qos(Agent& agent, const JsonView& request) {
+  const auto disk = disk_at(request);
+  if (!disk) return tl::unexpected(disk.error());
+  const auto specs = request.at("qos_specs");
+  if (!specs) return tl::unexpected(specs.error());
+  return agent.set_qos(disk->domain, disk->target, specs->json()).map([] { return Json::object(); });
+}
+
 Result<Json> attachments(Agent& agent, const JsonView&) {
   return agent.attachments().map([](const auto& list) { return Json{{"attachments", to_json(list)}}; });
 }
@@ -115,7 +123,7 @@ struct CommandRow {
 constexpr std::array kCommands{
     CommandRow{"drivers", drivers}, CommandRow{"host", host},     CommandRow{"disk_xml", disk_xml},
     CommandRow{"explain", explain}, CommandRow{"attach", attach}, CommandRow{"detach", detach},
-    CommandRow{"extend", extend},   CommandRow{"attachments", attachments},
+    CommandRow{"extend", extend},   CommandRow{"qos", qos},       CommandRow{"attachments", attachments},
     CommandRow{"reconcile", reconcile},
 };
 

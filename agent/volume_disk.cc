@@ -321,6 +321,45 @@ CacheMode choose_cache_mode(const Config& config, SourceKind source, bool sharea
   return configured == config.disk_cachemodes.end() ? CacheMode::none : configured->second;
 }
 
+Result<QosLimits> parse_qos_limits(const JsonNode& specs) {
+  const NodeView view(specs);
+  if (!specs.is_object()) return view.mismatch("an object");
+  QosLimits limits;
+  for (const std::string_view key : kQosKeys.keys()) limits.values.emplace(key, 0);
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    const JsonMember& member = *specs.member(i);
+    const NodeView value = view.view(member.value);
+    if (member.value.is_null()) continue;
+    if (member.key == "group_name") {
+      const auto group = value.string();
+      if (!group) return tl::unexpected(group.error());
+      limits.group = *group;
+    } else if (kQosKeys.find(member.key) != nullptr) {
+      const auto number = value.unsigned_integer();
+      if (!number) return tl::unexpected(number.error());
+      limits.values[std::string(member.key)] = *number;
+    } else {
+      const auto known = nearest(member.key, kQosKeys.keys());
+      return fail(ErrorKind::bad_input, fmt::format("'{}' is no limit of a disk", member.key),
+                  known ? fmt::format("did you mean '{}'?", *known)
+                        : fmt::format("use some of {}", fmt::join(kQosKeys.keys(), ", ")),
+                  value.pointer());
+    }
+  }
+  return limits;
+}
+
+void set_iotune(disk::DiskConfig& disk, const QosLimits& limits) {
+  IoTune& iotune = disk.iotune.ensure();
+  bool is_limited = false;
+  for (const auto& [name, value] : limits.values) {
+    iotune.*kQosKeys.find(name)->member = value == 0 ? disk::Number() : value;
+    is_limited |= value != 0;
+  }
+  if (!limits.group.empty()) iotune.group_name = limits.group;
+  if (!is_limited && !iotune.group_name) disk.iotune.reset();
+}
+
 Result<disk::DiskConfig> build_disk(VolumeInfo&& volume, const DiskInfo& info, Attachment&& attachment,
                                     CacheMode cache, std::optional<AioMode> io,
                                     const std::optional<std::string>& secret_uuid, AioProfile profile) {

@@ -2,6 +2,8 @@
 // From a volume (connection_info, disk_info, a driver's attachment) to its `<disk>`: what all storage types share.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -47,6 +49,19 @@ Result<VolumeInfo> parse_volume_info(const JsonNode& connection_info, AioProfile
 /// The cache mode of a volume's disk: Nova's rule for every profile.
 /// Source: Nova 26, LibvirtDriver._set_cache_mode.
 CacheMode choose_cache_mode(const Config& config, SourceKind source, bool shareable);
+
+/// Throttling limits that replace those a disk has.
+struct QosLimits {
+  std::map<std::string, std::uint64_t> values;  ///< Every key of <iotune> but the group's, 0 where there is no limit.
+  std::string group;                            ///< Throttle group; empty for the one the disk is in.
+};
+
+/// Reads qos_specs, as connection_info has them, for a disk that is attached already. ErrorKind::bad_input also for a key
+/// that is no limit.
+Result<QosLimits> parse_qos_limits(const JsonNode& specs);
+
+/// Puts limits into a disk's <iotune>.
+void set_iotune(disk::DiskConfig& disk, const QosLimits& limits);
 
 /// Puts the disk together.
 /// @param volume,attachment what they own is taken over.

@@ -38,6 +38,7 @@ struct Options {
   bool dry_run = false;
   bool force = false;
   std::string size;
+  std::string specs;
   std::vector<std::string> files;
 };
 
@@ -184,6 +185,19 @@ Result<void> extend(const Options& options) {
   return {};
 }
 
+Result<void> qos(const Options& options) {
+  const auto specs = read_json(options.specs);
+  if (!specs) return tl::unexpected(specs.error());
+  const auto agent = open_agent(options);
+  if (!agent) return tl::unexpected(agent.error());
+  if (const auto done = (*agent)->set_qos(options.domain, options.target, *specs); !done) return done;
+  if (options.json)
+    print_json(Json::object());
+  else
+    print(fmt::format("{} of {} has the new limits\n", options.target, options.domain));
+  return {};
+}
+
 Result<void> attachments(const Options& options) {
   const auto agent = open_agent(options);
   if (!agent) return tl::unexpected(agent.error());
@@ -306,6 +320,13 @@ void declare(CLI::App& app, Options& options, Run& run) {
   add_hypervisor(command, options);
   command->add_option("--size", options.size, "The size in bytes, a multiple of 512")->required();
   runs(command, extend);
+
+  command = add_command(app, "qos", "Replace the limits of an attached disk", options);
+  add_disk(command, options);
+  add_hypervisor(command, options);
+  command->add_option("--specs", options.specs, "qos_specs as a JSON file: {\"read_iops_sec\": 500}; '-' is standard input")
+      ->required();
+  runs(command, qos);
 
   runs(add_command(app, "attachments", "List the volumes that the journal holds, and why", options), attachments);
 

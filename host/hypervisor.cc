@@ -73,6 +73,32 @@ std::string pid_folder(const LibvirtConnection& connection) {
   return {};
 }
 
+/// libvirt's typed parameters, freed at the end.
+class TypedParameters {
+ public:
+  explicit TypedParameters(const LibvirtApi& api) : api_(api) {}
+  TypedParameters(const TypedParameters&) = delete;
+  TypedParameters& operator=(const TypedParameters&) = delete;
+  ~TypedParameters() { api_.virTypedParamsFree(parameters_, size_); }
+
+  // False with libvirt's last error set.
+  bool add(const std::string& name, std::uint64_t value) {
+    return api_.virTypedParamsAddULLong(&parameters_, &size_, &capacity_, name.c_str(), value) == 0;
+  }
+  bool add(const std::string& name, const std::string& value) {
+    return api_.virTypedParamsAddString(&parameters_, &size_, &capacity_, name.c_str(), value.c_str()) == 0;
+  }
+
+  virTypedParameterPtr data() const { return parameters_; }
+  int size() const { return size_; }
+
+ private:
+  const LibvirtApi& api_;
+  virTypedParameterPtr parameters_ = nullptr;
+  int size_ = 0;
+  int capacity_ = 0;
+};
+
 class LibvirtHypervisor final : public Hypervisor {
  public:
   explicit LibvirtHypervisor(std::shared_ptr<LibvirtConnection> connection) : connection_(std::move(connection)) {}
@@ -194,18 +220,31 @@ class LibvirtHypervisor final : public Hypervisor {
     if (bytes == 0 || bytes % 512 != 0)
       return fail(ErrorKind::bad_input, fmt::format("size {} is not a positive multiple of 512 bytes", bytes),
                   "give the size in bytes, in whole sectors");
-    const Result<Found> found = find_running(domain);
+    const Result<Found> found = find_with_disk(domain, target);
     if (!found) return tl::unexpected(found.error());
     const LibvirtApi& api = *found->libvirt.api;
-    const Result<Presence> now = presence(found->libvirt, found->domain.get(), /*persistent=*/false, target);
-    if (!now) return tl::unexpected(now.error());
-    if (!now->live)
-      return fail(ErrorKind::bad_input, fmt::format("guest '{}' has no disk '{}'", domain, target),
-                  "see its disks: virsh domblklist " + domain);
     const SignalBlock until_libvirt_is_done;
     if (api.virDomainBlockResize(found->domain.get(), target.c_str(), bytes, VIR_DOMAIN_BLOCK_RESIZE_BYTES) != 0)
       return tl::unexpected(
           last_libvirt_error(api, fmt::format("resize disk '{}' of guest '{}' to {} bytes", target, domain, bytes)));
+    return {};
+  }
+
+  Result<void> set_iotune(const std::string& domain, const std::string& target,
+                          const std::map<std::string, std::uint64_t>& limits, const std::string& group) override {
+    const Result<Found> found = find_with_disk(domain, target);
+    if (!found) return tl::unexpected(found.error());
+    const LibvirtApi& api = *found->libvirt.api;
+    TypedParameters parameters(api);
+    bool complete = group.empty() || parameters.add(VIR_DOMAIN_BLOCK_IOTUNE_GROUP_NAME, group);
+    for (const auto& [name, value] : limits) complete = complete && parameters.add(name, value);
+    const unsigned flags =
+        VIR_DOMAIN_AFFECT_LIVE | (found->persistent ? static_cast<unsigned>(VIR_DOMAIN_AFFECT_CONFIG) : 0u);
+    const SignalBlock until_libvirt_is_done;
+    if (!complete || api.virDomainSetBlockIoTune(found->domain.get(), target.c_str(), parameters.data(),
+                                                 parameters.size(), flags) != 0)
+      return tl::unexpected(
+          last_libvirt_error(api, fmt::format("set the limits of disk '{}' of guest '{}'", target, domain)));
     return {};
   }
 
@@ -223,6 +262,17 @@ class LibvirtHypervisor final : public Hypervisor {
     DomainHandle domain;
     bool persistent = false;
   };
+
+  /// A running domain that has this disk.
+  Result<Found> find_with_disk(const std::string& domain, const std::string& target) {
+    Result<Found> found = find_running(domain);
+    if (!found) return found;
+    const Result<Presence> now = presence(found->libvirt, found->domain.get(), /*persistent=*/false, target);
+    if (!now) return tl::unexpected(now.error());
+    if (now->live) return found;
+    return fail(ErrorKind::bad_input, fmt::format("guest '{}' has no disk '{}'", domain, target),
+                "see its disks: virsh domblklist " + domain);
+  }
 
   Result<Found> find(const std::string& domain) {
     const Result<LibvirtConnection::Open> libvirt = connection_->open();

@@ -44,6 +44,10 @@ namespace aiolos {
   X(virDomainAttachDeviceFlags)         \
   X(virDomainDetachDeviceFlags)         \
   X(virDomainBlockResize)               \
+  X(virDomainSetBlockIoTune)            \
+  X(virTypedParamsAddULLong)            \
+  X(virTypedParamsAddString)            \
+  X(virTypedParamsFree)                 \
   X(virConnectListAllSecrets)           \
   X(virSecretLookupByUsage)             \
   X(virSecretGetUsageType)              \

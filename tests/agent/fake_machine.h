@@ -146,6 +146,14 @@ class FakeMachine : public Machine,
     if (world_.resize_fails) return tl::unexpected(*world_.resize_fails);
     return {};
   }
+  Result<void> set_iotune(const std::string&, const std::string& target,
+                          const std::map<std::string, std::uint64_t>& limits, const std::string& group) override {
+    std::string set;
+    for (const auto& [name, value] : limits)
+      if (value != 0) set += fmt::format(" {}={}", name, value);
+    world_.happened(fmt::format("limit {}{}{}", target, set, group.empty() ? "" : " in " + group));
+    return {};
+  }
   Result<std::string> native_arguments(const std::string&) override { return std::string(); }
 
   Result<std::optional<std::string>> find(std::string_view usage_type, std::string_view usage_id) override {

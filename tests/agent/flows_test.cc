@@ -190,6 +190,57 @@ TEST_F(Flows, ReconcileLeavesWhatIsBeingWorkedOn) {
   EXPECT_THAT(seen, HasSubstr("left: 'uuid-1:vdb' is being worked on"));
 }
 
+TEST_F(Flows, LimitsAreReplacedAndRemembered) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  ASSERT_TRUE(agent_->set_qos("guest", "vdb", {{"read_iops_sec", "500"}, {"write_bytes_sec", 1 << 20}}));
+  ASSERT_TRUE(agent_->set_qos("guest", "vdb", {{"total_iops_sec", 100}, {"group_name", "gold"}}));
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb", "limit vdb read_iops_sec=500 write_bytes_sec=1048576",
+                                         "limit vdb total_iops_sec=100 in gold"));
+  const auto again = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_TRUE(again) << describe(again.error());
+  EXPECT_THAT(again->xml, HasSubstr("<total_iops_sec>100</total_iops_sec>"));
+  EXPECT_THAT(again->xml, HasSubstr("<group_name>gold</group_name>"));
+  EXPECT_THAT(again->xml, Not(HasSubstr("read_iops_sec")));
+  EXPECT_THAT(steps(), ElementsAre("connect done", "attach done", "limit done", "limit done"));
+}
+
+TEST_F(Flows, NoLimitsAtAll) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  ASSERT_TRUE(agent_->set_qos("guest", "vdb", {{"total_iops_sec", 100}}));
+  ASSERT_TRUE(agent_->set_qos("guest", "vdb", Json::object()));
+  EXPECT_EQ(world_.events.back(), "limit vdb");
+  EXPECT_THAT(agent_->attach("guest", volume(), disk(), false)->xml, Not(HasSubstr("iotune")));
+}
+
+TEST_F(Flows, UnknownLimitsChangeNothing) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  const auto misspelt = agent_->set_qos("guest", "vdb", {{"read_iop_sec", 1}});
+  ASSERT_FALSE(misspelt);
+  EXPECT_EQ(misspelt.error().kind, ErrorKind::bad_input);
+  EXPECT_EQ(misspelt.error().where, "/read_iop_sec");
+  EXPECT_THAT(misspelt.error().next, HasSubstr("read_iops_sec"));
+  EXPECT_EQ(agent_->set_qos("guest", "vdb", {{"read_iops_sec", "many"}}).error().where, "/read_iops_sec");
+  EXPECT_EQ(agent_->set_qos("guest", "vdc", Json::object()).error().kind, ErrorKind::bad_input);
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb"));
+}
+
+TEST_F(Flows, VolumeOfAnotherGuestIsRefusedUnlessBothShareIt) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  SQLite::Database(state_.path() + "/journal.sqlite", SQLite::OPEN_READWRITE)
+      .exec("UPDATE attachments SET domain_uuid = 'uuid-2', domain_name = 'other'");
+  world_.disks.clear();
+  const auto refused = agent_->attach("guest", volume(), disk(), false);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("of domain 'other'"));
+  EXPECT_THAT(world_.events, ElementsAre("connect", "attach vdb"));
+  EXPECT_THAT(states(), ElementsAre("attached"));
+
+  Json shared = volume();
+  shared["multiattach"] = true;
+  EXPECT_FALSE(agent_->attach("guest", shared, disk(), false)) << "only one of the two says so";
+}
+
 /// A moment at which a crash would leave a state of its own.
 struct Moment {
   std::string when;

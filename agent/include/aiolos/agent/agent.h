@@ -168,6 +168,10 @@ class AIOLOS_API Agent {
   /// Lets the guest see a volume's new size. @param bytes a multiple of 512. @return the size it has now, in bytes.
   virtual Result<std::uint64_t> extend(const std::string& domain, const std::string& target, std::uint64_t bytes) = 0;
 
+  /// Replaces the limits of an attached disk, on the running guest and for the guest's next start.
+  /// @param qos_specs as connection_info's data.qos_specs; a key that is not there is no limit any more.
+  virtual Result<void> set_qos(const std::string& domain, const std::string& target, const Json& qos_specs) = 0;
+
   /// What the journal holds, oldest first: every volume that may still be connected or attached, of all hypervisors.
   /// Asks nobody else.
   virtual Result<std::vector<AttachmentListing>> attachments() = 0;

@@ -203,6 +203,13 @@ class Hypervisor {
   /// Tells QEMU the disk's new size. @param bytes a multiple of 512.
   virtual Result<void> resize_disk(const std::string& domain, const std::string& target, std::uint64_t bytes) = 0;
 
+  /// Replaces all throttling limits of a running domain's disk, and those of its persistent definition if it has one.
+  /// @param limits by the names of libvirt's <iotune>, in their units; 0 is no limit, and so is a name that is not given.
+  /// @param group throttle group whose disks of the domain share the limits; empty leaves the disk in the group it is in,
+  /// which libvirt can change but not take away.
+  virtual Result<void> set_iotune(const std::string& domain, const std::string& target,
+                                  const std::map<std::string, std::uint64_t>& limits, const std::string& group) = 0;
+
   /// QEMU's command line for a domain's XML; for tests of what a disk becomes.
   virtual Result<std::string> native_arguments(const std::string& domain_xml) = 0;
 };
