@@ -63,6 +63,13 @@ Result<void> Decider::choose_cache(const Volume& volume, const StorageFacts* fac
   return {};
 }
 
+std::optional<AioMode> Decider::nova_driver_io(const Volume& volume, const Attachment& attachment) const {
+  // Nova's image backends (Flat, Qcow2) with preallocate_images=space.
+  if (attachment.source.kind == SourceKind::file && config_.images.preallocate == Preallocate::space)
+    return AioMode::native;
+  return volume.driver->nova_driver_io();
+}
+
 Result<AioQuestion> Decider::question(const Volume& volume, const Attachment& attachment,
                                       const StorageFacts* facts) const {
   AioQuestion question;
@@ -70,10 +77,7 @@ Result<AioQuestion> Decider::question(const Volume& volume, const Attachment& at
   question.source = attachment.source.kind;
   question.discard_unmap = volume.info.discard;
   if (config_.aio.profile == AioProfile::nova) {
-    question.nova_driver_io = volume.driver->nova_driver_io();
-    // Nova's image backends (Flat, Qcow2) with preallocate_images=space.
-    if (attachment.source.kind == SourceKind::file && config_.images.preallocate == Preallocate::space)
-      question.nova_driver_io = AioMode::native;
+    question.nova_driver_io = nova_driver_io(volume, attachment);
   } else {
     auto advice = volume.driver->aio_mode(attachment, facts);
     if (!advice) return tl::unexpected(advice.error());
@@ -115,15 +119,20 @@ Result<disk::DiskConfig> Decider::disk(const JsonNode& connection_info, const Js
   if (!volume) return tl::unexpected(volume.error());
   auto attachment = volume->driver->describe(connection_info);
   if (!attachment) return tl::unexpected(attachment.error());
+  if (config_.aio.profile == AioProfile::nova) {  // asks neither driver nor host
+    const CacheMode cache = choose_cache_mode(config_, attachment->source.kind, volume->info.multiattach);
+    const auto mode = mode_as_nova(nova_driver_io(*volume, *attachment), cache);
+    return make_disk(*std::move(volume), *std::move(attachment), cache, mode, secrets);
+  }
   auto asked = question(*volume, *attachment, nullptr);
   if (!asked) return tl::unexpected(asked.error());
   // Only a preference for io_uring needs to know the host, and only that is worth a connection to libvirt.
-  if (config_.aio.profile != AioProfile::nova && config_.aio.prefer == AioMode::io_uring) {
+  if (config_.aio.prefer == AioMode::io_uring) {
     auto facts = host();
     if (!facts) return tl::unexpected(facts.error());
     asked->host = std::move(*facts);
   }
-  return make_disk(*std::move(volume), *std::move(attachment), *asked->cache, choose_aio(*asked), secrets);
+  return make_disk(*std::move(volume), *std::move(attachment), *asked->cache, decide_aio(*asked).mode, secrets);
 }
 
 Result<std::pair<Explanation, disk::DiskConfig>> Decider::decide(const Volume& volume, const Attachment& attachment,

@@ -45,6 +45,8 @@ class Decider {
 
  private:
   Result<Volume> read_volume(const JsonNode& connection_info, const JsonNode& disk_info) const;
+  /// What Nova's driver of this storage sets.
+  std::optional<AioMode> nova_driver_io(const Volume& volume, const Attachment& attachment) const;
   /// The question to the policy that disk_xml and decide ask. @param facts nullptr if not probed.
   Result<AioQuestion> question(const Volume& volume, const Attachment& attachment, const StorageFacts* facts) const;
   /// The cache mode, and why if it is not the configured or usual one.

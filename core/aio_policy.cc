@@ -144,17 +144,9 @@ AioDecision decide_by_facts(const AioQuestion& question, const std::vector<Known
   return decision;
 }
 
-/// Profile nova: the driver's own mode, threads instead of native where the cache mode has no O_DIRECT.
-/// Source: Nova 26, virt/libvirt/driver.py, LibvirtDriver._set_cache_mode (a missing cache mode passes there).
-std::optional<AioMode> mode_as_nova(const AioQuestion& question) {
-  const bool falls_back =
-      question.nova_driver_io == AioMode::native && question.cache && !uses_o_direct(question.cache);
-  return falls_back ? AioMode::threads : question.nova_driver_io;
-}
-
 AioDecision decide_as_nova(const AioQuestion& question) {
   AioDecision decision;
-  decision.mode = mode_as_nova(question);
+  decision.mode = mode_as_nova(question.nova_driver_io, question.cache);
   if (!decision.mode) {
     decision.reasons.emplace_back("profile nova: Nova's driver for this storage sets no driver_io");
   } else if (decision.mode != question.nova_driver_io) {
@@ -351,8 +343,9 @@ Json to_json(const AioDecision& decision) {
           {"rejected", rejections_to_json(decision.rejected)}};
 }
 
-std::optional<AioMode> choose_aio(const AioQuestion& question) {
-  return question.settings.profile == AioProfile::nova ? mode_as_nova(question) : decide_aio(question).mode;
+std::optional<AioMode> mode_as_nova(std::optional<AioMode> nova_driver_io, std::optional<CacheMode> cache) {
+  const bool falls_back = nova_driver_io == AioMode::native && cache && !uses_o_direct(cache);
+  return falls_back ? AioMode::threads : nova_driver_io;
 }
 
 AioDecision decide_aio(const AioQuestion& question) { return decide_aio(question, known_bad_io_uring()); }

@@ -109,8 +109,10 @@ Json to_json(const AioDecision& decision);
 /// Decides. Total: every question has an answer. Rules in docs/aio-policy.md.
 AioDecision decide_aio(const AioQuestion& question);
 
-/// The mode that decide_aio decides for, where nobody asks why.
-std::optional<AioMode> choose_aio(const AioQuestion& question);
+/// The mode that profile nova decides for, where nobody asks why: the driver's own, or threads instead of native where
+/// the cache mode has no O_DIRECT.
+/// Source: Nova 26, virt/libvirt/driver.py, LibvirtDriver._set_cache_mode (a missing cache mode passes there).
+std::optional<AioMode> mode_as_nova(std::optional<AioMode> nova_driver_io, std::optional<CacheMode> cache);
 
 /// decide_aio with another table of bad hosts; for tests.
 AioDecision decide_aio(const AioQuestion& question, const std::vector<KnownBadIoUring>& known_bad);
