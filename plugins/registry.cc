@@ -67,7 +67,8 @@ class LoadedRegistry final : public Registry {
       rejected_.push_back({file, std::move(driver).error()});
       return;
     }
-    for (const std::string& type : (*driver)->types()) by_type_.emplace(type, driver->get());
+    for (const std::string& type : (*driver)->types()) by_type_.emplace_back(type, driver->get());
+    std::sort(by_type_.begin(), by_type_.end());
     drivers_.push_back(*std::move(driver));
   }
 
@@ -80,7 +81,7 @@ class LoadedRegistry final : public Registry {
   const std::vector<RejectedPlugin>& rejected() const override { return rejected_; }
 
   Result<Driver*> find(std::string_view type) const override {
-    if (const auto found = by_type_.find(type); found != by_type_.end()) return found->second;
+    if (Driver* const driver = driver_of(type)) return driver;
     std::string message = fmt::format("no driver serves the volume type '{}'", readable(type));
     if (const RejectedPlugin* plugin = rejected_for(type))
       return fail(ErrorKind::configuration,
@@ -97,10 +98,10 @@ class LoadedRegistry final : public Registry {
   /// Whether none of a driver's types, nor its name, is another's already.
   Result<void> free(const DriverIdentity& identity) const {
     for (const std::string& type : identity.types)
-      if (const auto found = by_type_.find(type); found != by_type_.end())
+      if (const Driver* const driver = driver_of(type))
         return fail(ErrorKind::configuration,
                     fmt::format("serves the volume type '{}', which {} serves already", type,
-                                readable(found->second->file().native())),
+                                readable(driver->file().native())),
                     "remove one of the two files");
     for (const auto& driver : drivers_)
       if (driver->name() == identity.name)
@@ -108,6 +109,13 @@ class LoadedRegistry final : public Registry {
                     fmt::format("is named '{}', as {} is already", identity.name, readable(driver->file().native())),
                     "remove one of the two files");
     return {};
+  }
+
+  /// nullptr if none serves it.
+  Driver* driver_of(std::string_view type) const {
+    for (const auto& [name, driver] : by_type_)
+      if (name == type) return driver;
+    return nullptr;
   }
 
   const RejectedPlugin* rejected_for(std::string_view type) const {
@@ -131,7 +139,7 @@ class LoadedRegistry final : public Registry {
   std::vector<std::unique_ptr<LoadedDriver>> drivers_;
   std::vector<RejectedPlugin> rejected_;
   std::optional<Error> unread_folder_;  // the error of the first folder that could not be used
-  std::map<std::string, Driver*, std::less<>> by_type_;
+  std::vector<std::pair<std::string, Driver*>> by_type_;  // by name; too few for a map to pay
 };
 
 }  // namespace
