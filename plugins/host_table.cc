@@ -175,7 +175,10 @@ int put(aiolos_call* call, const char* pointer, T value) {
 int put_string(aiolos_call* call, const char* pointer, const char* text, size_t size) noexcept {
   return guarded(call, 1, [&] {
     const std::string_view value = view(aiolos_str{text, size});
-    if (is_utf8(value)) return put(call, pointer, value);
+    if (is_utf8(value)) {
+      if (pointer != nullptr && call->result.put_expected(pointer, value)) return 0;
+      return put(call, pointer, value);
+    }
     fail_call(call,
               {ErrorKind::bug, fmt::format("the text set at \"{}\" is not UTF-8", pointer ? pointer : "NULL"), {}, {}});
     return 1;

@@ -98,10 +98,12 @@ Result<Json*> result_member(Json& result, std::string_view pointer) {
 }
 
 bool ResultDraft::AttachmentDraft::put_host(std::string_view pointer, std::string_view text) {
+  constexpr std::size_t kUsualHosts = 4;
   std::vector<SourceHost>& hosts = value.source.hosts;
   std::size_t index = 0;
   const auto member = behind_index(pointer, "/source/hosts/", index);
   if (!member || index > hosts.size()) return false;
+  if (hosts.capacity() == 0) hosts.reserve(kUsualHosts);
   std::string SourceHost::*const place = is(*member, "/name")        ? &SourceHost::name
                                          : is(*member, "/port")      ? &SourceHost::port
                                          : is(*member, "/transport") ? &SourceHost::transport
@@ -209,13 +211,17 @@ const Json& ResultDraft::json() {
   return std::get<Json>(draft_);
 }
 
-Result<void> ResultDraft::put(std::string_view pointer, std::string_view text) {
+bool ResultDraft::put_expected(std::string_view pointer, std::string_view text) {
   bool done = false;
   if (auto* typed = std::get_if<AttachmentDraft>(&draft_)) done = typed->put(pointer, text);
   if (auto* typed = std::get_if<AdviceDraft>(&draft_)) done = typed->put(pointer, text);
-  if (!done) return put(pointer, Json(text));
-  empty_ = false;
-  return {};
+  if (done) empty_ = false;
+  return done;
+}
+
+Result<void> ResultDraft::put(std::string_view pointer, std::string_view text) {
+  if (put_expected(pointer, text)) return {};
+  return put(pointer, Json(text));
 }
 
 Result<void> ResultDraft::put(std::string_view pointer, bool truth) {

@@ -23,6 +23,8 @@ class ResultDraft {
  public:
   explicit ResultDraft(Wanted wanted = Wanted::json);
 
+  /// Sets a member that the wanted result has. @return false, nothing done, for one that `put` has to see to.
+  bool put_expected(std::string_view pointer, std::string_view text);
   /// Sets a member. @param pointer of any shape; text is UTF-8. @return an error of kind bug if it cannot be set.
   Result<void> put(std::string_view pointer, std::string_view text);
   Result<void> put(std::string_view pointer, bool truth);
