@@ -37,15 +37,16 @@ class XmlWriter {
   /// That is too rare to be this class's work.
   bool needs_json_escapes() const { return needs_json_escapes_; }
 
-  void begin_line(int level) {
+  AIOLOS_ALWAYS_INLINE void begin_line(int level) {
     if (level <= 0) return;
     const auto blanks = static_cast<std::size_t>(level) * static_cast<std::size_t>(indent_.width);
     reserve(blanks);
     std::memcpy(at_, "                ", kSlack);
-    if (blanks > kSlack) std::memset(at_, ' ', blanks);
+    if (blanks > kSlack) [[unlikely]]
+      std::memset(at_, ' ', blanks);
     at_ += blanks;
   }
-  void end_line(int level) {
+  AIOLOS_ALWAYS_INLINE void end_line(int level) {
     if (level == kInline || indent_.width == 0) return;
     reserve(2);
     std::memcpy(at_, newline_, 2);
@@ -63,11 +64,11 @@ class XmlWriter {
     append(name);
     *at_++ = '>';
   }
-  void close_empty_tag() {
+  AIOLOS_ALWAYS_INLINE void close_empty_tag() {
     reserve(2);
     append("/>");
   }
-  void close_tag() {
+  AIOLOS_ALWAYS_INLINE void close_tag() {
     reserve(1);
     *at_++ = '>';
   }
