@@ -2,6 +2,7 @@
 #include "volume_disk.h"
 
 #include <array>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -16,18 +17,23 @@ using disk::IoTune;
 template <typename Into>
 using ReadMember = Result<void> (*)(const NodeView& value, AioProfile profile, Into& into);
 
-/// Reads what `table` knows of an object in one walk; what it does not know is others', and passes unread.
-template <typename Into, std::size_t n>
-Result<void> read_members(const NodeView& object, const KeyTable<ReadMember<Into>, n>& table, AioProfile profile,
-                          Into& into) {
+/// Reads what `table` knows of an object, in the table's order; what it does not know is others', and passes unread.
+template <const auto& table, typename Into>
+Result<void> read_members(const NodeView& object, AioProfile profile, Into& into) {
   if (!object.node().is_object()) return object.mismatch("an object");
-  for (std::size_t i = 0; i < object.node().size(); ++i) {
-    const JsonMember& member = *object.node().member(i);
-    const ReadMember<Into>* const read = table.find(member.key);
-    if (read == nullptr || member.value.is_null()) continue;
-    if (auto done = (*read)(object.view(member.value), profile, into); !done) return done;
-  }
-  return {};
+  const auto members = table.members_of(object.node());
+  Result<void> done;
+  const auto read = [&]<std::size_t row>() {
+    const JsonNode* const member = members[row];
+    if (member == nullptr || member->is_null()) return true;
+    auto one = table[row](object.view(*member), profile, into);
+    if (!one) done = std::move(one);
+    return done.has_value();
+  };
+  [&]<std::size_t... row>(std::index_sequence<row...>) {
+    static_cast<void>((read.template operator()<row>() && ...));
+  }(std::make_index_sequence<members.size()>());
+  return done;
 }
 
 /// One key of qos_specs. Nova 26 knows those without a burst length and a group.
@@ -146,7 +152,7 @@ constexpr KeyTable<ReadMember<VolumeInfo>, 7> kDataMembers({
 });
 
 Result<void> read_data(const NodeView& data, AioProfile profile, VolumeInfo& volume) {
-  return read_members(data, kDataMembers, profile, volume);
+  return read_members<kDataMembers>(data, profile, volume);
 }
 
 constexpr KeyTable<ReadMember<VolumeInfo>, 4> kVolumeMembers({
@@ -293,7 +299,7 @@ Result<DiskInfo> parse_disk_info(const JsonNode& disk_info, AioProfile profile) 
   DiskInfo info;
   if (profile != AioProfile::nova)
     if (auto known = check_members(disk_info); !known) return tl::unexpected(std::move(known).error());
-  if (auto read = read_members(view, kDiskInfoMembers, profile, info); !read)
+  if (auto read = read_members<kDiskInfoMembers>(view, profile, info); !read)
     return tl::unexpected(std::move(read).error());
   if (auto there = require(view, "bus"); !there) return tl::unexpected(std::move(there).error());
   if (info.dev.empty())
@@ -307,7 +313,7 @@ Result<DiskInfo> parse_disk_info(const JsonNode& disk_info, AioProfile profile) 
 Result<VolumeInfo> parse_volume_info(const JsonNode& connection_info, AioProfile profile) {
   const NodeView view(connection_info);
   VolumeInfo volume;
-  if (auto read = read_members(view, kVolumeMembers, profile, volume); !read)
+  if (auto read = read_members<kVolumeMembers>(view, profile, volume); !read)
     return tl::unexpected(std::move(read).error());
   if (volume.type.empty())
     if (auto there = require(view, "driver_volume_type"); !there) return tl::unexpected(std::move(there).error());

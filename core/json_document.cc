@@ -279,15 +279,11 @@ Result<std::optional<NodeView>> NodeView::find(std::string_view key) const {
 }
 
 Result<NodeView> NodeView::at(std::string_view key) const {
+  if (const JsonNode* const member = node_->find(key); member != nullptr && !member->is_null())
+    return NodeView(*member, *document_);
   const auto found = find(key);
   if (!found) return tl::unexpected(found.error());
-  if (*found) return **found;
   return tl::unexpected(JsonView(Json::object(), pointer()).at(key).error());
-}
-
-Result<std::string_view> NodeView::string() const {
-  if (!node_->is_string()) return mismatch("a string");
-  return node_->string();
 }
 
 Result<std::uint64_t> NodeView::unsigned_integer() const {

@@ -18,6 +18,20 @@ TEST(KeyTable, FindsItsKeysAndNoOthers) {
     EXPECT_EQ(find(other), 0) << other;
 }
 
+TEST(KeyTable, GathersTheMembersOfAnObject) {
+  const Json json = {{"write_iops_sec", 4}, {"other", 0}, {"a", 1}, {"", 5}};
+  const JsonDocument document(json);
+  const auto members = kTable.members_of(document.root());
+  EXPECT_EQ(members[0]->natural(), 1u);
+  EXPECT_EQ(members[1], nullptr);
+  EXPECT_EQ(members[2], nullptr);
+  EXPECT_EQ(members[3]->natural(), 4u);
+  JsonDocument twice;
+  ASSERT_TRUE(twice.parse(R"({"a": 1, "b": 2, "a": 3})", "test"));
+  EXPECT_EQ(kTable.members_of(twice.root())[0]->natural(), 3u);
+  EXPECT_EQ(kTable.members_of(JsonNode())[0], nullptr);
+}
+
 TEST(KeyTable, TellsItsKeys) { EXPECT_EQ(kTable.keys()[1], "read_iops_sec"); }
 
 }  // namespace

@@ -40,7 +40,7 @@ class JsonNode {
   /// @param members of which the last with a key counts.
   static constexpr JsonNode object(const JsonMember* members, std::size_t count);
 
-  constexpr Type type() const { return static_cast<Type>(type_); }
+  constexpr Type type() const { return static_cast<Type>(head_ >> kSizeBits); }
   constexpr bool is_null() const { return type() == Type::null; }
   constexpr bool is_boolean() const { return type() == Type::boolean; }
   constexpr bool is_string() const { return type() == Type::string; }
@@ -52,10 +52,10 @@ class JsonNode {
   constexpr std::int64_t negative() const { return static_cast<std::int64_t>(natural_); }
   constexpr std::uint64_t natural() const { return natural_; }
   constexpr double real() const { return real_; }
-  constexpr std::string_view string() const { return {text_, size_}; }
+  constexpr std::string_view string() const { return {text_, count()}; }
 
   /// Elements of an array or members of an object; 0 of anything else.
-  constexpr std::size_t size() const { return type() >= Type::array ? size_ : 0; }
+  constexpr std::size_t size() const { return type() >= Type::array ? count() : 0; }
   /// Element of an array; nullptr past the end or if this is none.
   constexpr const JsonNode* element(std::size_t index) const;
   /// Member of an object by position, in the order of the document; nullptr past the end or if this is none.
@@ -64,15 +64,19 @@ class JsonNode {
   const JsonNode* find(std::string_view key) const;
 
  private:
-  constexpr JsonNode(Type type, std::size_t size) : size_(size), type_(static_cast<std::uint8_t>(type)) {}
+  static constexpr int kSizeBits = 56;
+
+  constexpr JsonNode(Type type, std::size_t size) : head_(static_cast<std::uint64_t>(type) << kSizeBits | size) {}
   static constexpr JsonNode of_natural(Type type, std::uint64_t number) {
     JsonNode node(type, 0);
     node.natural_ = number;
     return node;
   }
 
-  std::uint64_t size_ : 56;  // bytes of a string, elements of an array, members of an object
-  std::uint64_t type_ : 8;
+  /// Bytes of a string, elements of an array, members of an object; 0 of anything else.
+  constexpr std::size_t count() const { return head_ & ((std::uint64_t{1} << kSizeBits) - 1); }
+
+  std::uint64_t head_;  // the type, and in its lower bits count(): a word, for two bit-fields are written one by one
   union {
     std::uint64_t natural_;
     double real_;
@@ -143,7 +147,10 @@ class NodeView {
   Result<NodeView> at(std::string_view key) const;
 
   /// Lives as long as the document.
-  Result<std::string_view> string() const;
+  Result<std::string_view> string() const {
+    if (!node_->is_string()) return mismatch("a string");
+    return node_->string();
+  }
   /// A non-negative integer; also accepts one spelled as a string, as Cinder sends qos_specs.
   Result<std::uint64_t> unsigned_integer() const;
 
@@ -191,11 +198,11 @@ constexpr JsonNode JsonNode::object(const JsonMember* members, std::size_t count
 }
 
 constexpr const JsonNode* JsonNode::element(std::size_t index) const {
-  return is_array() && index < size_ ? elements_ + index : nullptr;
+  return is_array() && index < count() ? elements_ + index : nullptr;
 }
 
 constexpr const JsonMember* JsonNode::member(std::size_t index) const {
-  return is_object() && index < size_ ? members_ + index : nullptr;
+  return is_object() && index < count() ? members_ + index : nullptr;
 }
 
 namespace detail {
@@ -224,7 +231,7 @@ inline bool equal(std::string_view a, std::string_view b) {
 
 inline const JsonNode* JsonNode::find(std::string_view key) const {
   if (!is_object()) return nullptr;
-  for (std::size_t i = size_; i-- != 0;)
+  for (std::size_t i = count(); i-- != 0;)
     if (detail::equal(members_[i].key, key)) return &members_[i].value;
   return nullptr;
 }

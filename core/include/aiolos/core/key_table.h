@@ -29,10 +29,22 @@ class KeyTable {
 
   /// nullptr for a key that is not in the table.
   constexpr const T* find(std::string_view key) const {
-    if (key.empty()) return nullptr;
-    const std::size_t slot = slots_[slot_of(key)];
-    return slot < N && detail::equal(rows_[slot].key, key) ? &rows_[slot].value : nullptr;
+    const std::size_t row = row_of(key);
+    return row < N ? &rows_[row].value : nullptr;
   }
+
+  /// The members of `object` that are in the table, in the table's order; nullptr where it has none. Of two with one
+  /// key the last counts.
+  std::array<const JsonNode*, N> members_of(const JsonNode& object) const {
+    std::array<const JsonNode*, N> members{};
+    for (std::size_t i = 0; i < object.size(); ++i) {
+      const JsonMember& member = *object.member(i);
+      if (const std::size_t row = row_of(member.key); row < N) members[row] = &member.value;
+    }
+    return members;
+  }
+
+  constexpr const T& operator[](std::size_t row) const { return rows_[row].value; }
 
   /// For messages.
   std::array<std::string_view, N> keys() const {
@@ -44,6 +56,13 @@ class KeyTable {
  private:
   static constexpr std::size_t kSlots = 128;
   static_assert(N < kSlots / 2);
+
+  /// N for a key that is not in the table.
+  constexpr std::size_t row_of(std::string_view key) const {
+    if (key.empty()) return N;
+    const std::size_t row = slots_[slot_of(key)];
+    return row < N && detail::equal(rows_[row].key, key) ? row : N;
+  }
 
   constexpr std::size_t slot_of(std::string_view key) const {
     const auto first = static_cast<unsigned char>(key[0]);
