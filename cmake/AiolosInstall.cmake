@@ -31,6 +31,7 @@ aiolos_install_library(aiolos_sdk sdk)
 target_compile_features(aiolos_sdk PUBLIC cxx_std_20)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/core/include/aiolos DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES
+    ${PROJECT_SOURCE_DIR}/plugins/include/aiolos/image_file.hpp
     ${PROJECT_SOURCE_DIR}/plugins/include/aiolos/plugin.h
     ${PROJECT_SOURCE_DIR}/plugins/include/aiolos/plugin.hpp
     ${PROJECT_SOURCE_DIR}/plugins/include/aiolos/plugin_edge.hpp

@@ -10,19 +10,14 @@
 #include <string>
 #include <string_view>
 
+#include "aiolos/image_file.hpp"
 #include "aiolos/plugin.hpp"
 #include "node.h"
-#include "space.h"
 
 namespace {
 
 using namespace aiolos;
-using local::Node;
 using local::NodeKind;
-
-constexpr std::uint64_t kSector = 512;  // QEMU's unit of a disk's size; libvirt's block resize refuses others
-constexpr std::string_view kRaw = "raw";
-constexpr std::string_view kQcow2 = "qcow2";
 
 /// A member of `data` that is an absolute path.
 Result<std::string> absolute_path(const sdk::Value& value) {
@@ -35,26 +30,8 @@ Result<std::string> absolute_path(const sdk::Value& value) {
   return std::string(path);
 }
 
-bool is_multiattach(const sdk::Volume& volume) {
-  const sdk::Value value = volume.connection_info().at("multiattach");
-  return value && value.boolean().value_or(true);  // Nova takes other types for true, so they must not slip through
-}
-
 /// Whether the guest may write, so far as the volume says.
 bool is_writable(const sdk::Volume& volume) { return volume.data().at("access_mode").string().value_or("rw") != "ro"; }
-
-Result<std::string> image_format(const sdk::Volume& volume) {
-  const sdk::Value value = volume.data().at("format");
-  AIOLOS_TRY(const std::string_view format, value.string_or(kRaw));
-  if (format != kRaw && format != kQcow2)
-    return value.error("unknown image format '" + std::string(format) + "'", "use raw or qcow2");
-  if (format == kQcow2 && is_multiattach(volume))
-    return volume.connection_info()
-        .at("multiattach")
-        .error("a qcow2 image cannot be shared: each guest would change its metadata without the others knowing",
-               "use a raw image or a block device for a multiattach volume");
-  return std::string(format);
-}
 
 Result<Attachment> describe_device(const sdk::Volume& volume) {
   Attachment attachment;
@@ -67,7 +44,7 @@ Result<Attachment> describe_image(const sdk::Volume& volume) {
   Attachment attachment;
   attachment.source.kind = SourceKind::file;
   AIOLOS_TRY(attachment.source.path, absolute_path(volume.data().at("path")));
-  AIOLOS_TRY(attachment.format, image_format(volume));
+  AIOLOS_TRY(attachment.format, sdk::image_format(volume));
   return attachment;
 }
 
@@ -79,39 +56,16 @@ const char* path_pointer(const Attachment& attachment) {
   return attachment.source.kind == SourceKind::file ? "/data/path" : "/data/device_path";
 }
 
-/// Bytes that the guest can see of an image or device, as the host probes it.
-Result<std::uint64_t> virtual_size(const StorageFacts& facts, const std::string& path) {
-  if (!facts.chain.empty() && facts.chain.front().virtual_size) return *facts.chain.front().virtual_size;
-  return sdk::fail(ErrorKind::storage, "the size of " + path + " cannot be told", "check the storage below it");
-}
-
-/// The host's facts of a volume, asked for before anything else touches it, and what lies at its path.
-struct Probed {
-  StorageFacts facts;
-  Node node;
-};
-
-Result<Probed> probe_and_look_at(sdk::Call& call, const Attachment& attachment, const std::string& where) {
+/// The host's facts of a volume, asked for before anything else touches it; an error if what lies at its path is of
+/// another kind.
+Result<StorageFacts> probe_and_look_at(sdk::Call& call, const Attachment& attachment, const std::string& where) {
   const std::string& path = attachment.source.path;
   Result<StorageFacts> facts = call.probe(path, attachment.format);
   // No answer in time: a look of ours would never come back. After any other error the storage does answer, and the
   // look says better what is wrong with the path.
-  if (!facts && facts.error().kind == ErrorKind::retry) return tl::unexpected(std::move(facts).error());
-  AIOLOS_TRY(const Node node, local::look_at(path, kind_of(attachment), where));
-  if (!facts) return tl::unexpected(std::move(facts).error());
-  return Probed{*std::move(facts), node};
-}
-
-Result<void> check_size(std::uint64_t bytes, std::uint64_t present, const std::string& path) {
-  if (bytes == 0 || bytes % kSector != 0)
-    return sdk::fail(ErrorKind::bad_input, "a size of " + std::to_string(bytes) + " bytes is no multiple of 512",
-                     "round it to a multiple of 512");
-  if (bytes < present)
-    return sdk::fail(ErrorKind::refused,
-                     path + " has " + std::to_string(present) + " bytes; making it " + std::to_string(bytes) +
-                         " would cut off the guest's data",
-                     "ask for at least the present size");
-  return {};
+  if (!facts && facts.error().kind == ErrorKind::retry) return facts;
+  AIOLOS_CHECK(local::look_at(path, kind_of(attachment), where));
+  return facts;
 }
 
 class LocalDriver : public sdk::VolumeDriver {
@@ -143,9 +97,9 @@ class LocalDriver : public sdk::VolumeDriver {
     const bool writable = is_writable(volume);
     // The probe opens the image in its format, and so refuses what is no qcow2. A raw image may begin with anything: it
     // is the guest's.
-    AIOLOS_TRY(const Probed probed, probe_and_look_at(call, attachment, path_pointer(attachment)));
+    AIOLOS_TRY(const StorageFacts facts, probe_and_look_at(call, attachment, path_pointer(attachment)));
     AIOLOS_CHECK(local::check_access(attachment.source.path, kind_of(attachment), writable, path_pointer(attachment)));
-    if (writable) AIOLOS_CHECK(preallocate_if_asked(call, attachment, probed));
+    if (writable) AIOLOS_CHECK(preallocate_if_asked(call, attachment, facts));
     return attachment;
   }
 
@@ -155,7 +109,8 @@ class LocalDriver : public sdk::VolumeDriver {
   Result<std::uint64_t> extend(sdk::Call& call, const sdk::Volume&, const Attachment& attachment,
                                std::uint64_t bytes) override {
     if (attachment.source.kind != SourceKind::file) return extend_device(call, attachment, bytes);
-    return attachment.format == kQcow2 ? extend_qcow2(call, attachment, bytes) : extend_raw(call, attachment, bytes);
+    AIOLOS_TRY(const StorageFacts facts, probe_and_look_at(call, attachment, {}));
+    return sdk::extend_image(call, attachment, facts, bytes);
   }
 
   Result<AioAdvice> aio_mode(const Attachment& attachment, const StorageFacts* facts) const override {
@@ -165,52 +120,25 @@ class LocalDriver : public sdk::VolumeDriver {
  private:
   /// images.preallocate=space: raw images only. Preallocating below a qcow2 would not keep its own metadata from
   /// changing on the first write of each cluster, so it would buy nothing that the AIO decision could use.
-  static Result<void> preallocate_if_asked(sdk::Call& call, const Attachment& attachment, const Probed& probed) {
+  static Result<void> preallocate_if_asked(sdk::Call& call, const Attachment& attachment, const StorageFacts& facts) {
     AIOLOS_TRY(const std::string_view wanted, call.configuration().at("preallocate").string_or("none"));
-    if (wanted != "space" || attachment.source.kind != SourceKind::file || attachment.format != kRaw) return {};
-    if (probed.facts.allocation() == Allocation::full) return {};
-    return local::preallocate(call, attachment.source.path, probed.node);
+    if (wanted != "space" || attachment.source.kind != SourceKind::file || attachment.format != sdk::kRaw) return {};
+    if (facts.allocation() == Allocation::full) return {};
+    return sdk::preallocate_image(call, attachment.source.path, facts);
   }
 
   /// A device is grown by its owner (lvextend, the array); this only sees whether that has been done.
   static Result<std::uint64_t> extend_device(sdk::Call& call, const Attachment& attachment, std::uint64_t bytes) {
     const std::string& path = attachment.source.path;
-    AIOLOS_CHECK(check_size(bytes, 0, path));
+    AIOLOS_CHECK(sdk::check_new_size(bytes, 0, path));
     AIOLOS_TRY(const StorageFacts facts, call.probe(path, attachment.format));
-    AIOLOS_TRY(const std::uint64_t present, virtual_size(facts, path));
+    AIOLOS_TRY(const std::uint64_t present, sdk::virtual_size(facts, path));
     if (present < bytes)
       return sdk::fail(
           ErrorKind::storage,
           path + " has " + std::to_string(present) + " bytes, less than the " + std::to_string(bytes) + " asked for",
           "grow the device first (lvextend, or on the array), then extend again");
     return present;
-  }
-
-  /// A raw image is grown here, before QEMU resizes the disk: QEMU itself would leave the new part of a full image
-  /// unallocated, and `native` is not safe on holes. qemu-img cannot: the running guest holds the image's lock.
-  static Result<std::uint64_t> extend_raw(sdk::Call& call, const Attachment& attachment, std::uint64_t bytes) {
-    const std::string& path = attachment.source.path;
-    AIOLOS_TRY(const Probed probed, probe_and_look_at(call, attachment, {}));
-    AIOLOS_CHECK(check_size(bytes, probed.node.size, path));
-    if (bytes == probed.node.size) return bytes;
-    AIOLOS_CHECK(local::grow(call, path, probed.node, bytes, probed.facts.allocation() == Allocation::full));
-    return bytes;
-  }
-
-  /// A qcow2's size is in its header, which only the QEMU that has it open may change: block_resize, which follows.
-  /// That allocates nothing, and the guest's disk goes on in the AIO mode it has: for a full image `native`, perhaps.
-  static Result<std::uint64_t> extend_qcow2(sdk::Call& call, const Attachment& attachment, std::uint64_t bytes) {
-    const std::string& path = attachment.source.path;
-    AIOLOS_TRY(const StorageFacts facts, call.probe(path, attachment.format));
-    AIOLOS_TRY(const std::uint64_t present, virtual_size(facts, path));
-    AIOLOS_CHECK(check_size(bytes, present, path));
-    if (bytes > present && facts.allocation() == Allocation::full)
-      return sdk::fail(ErrorKind::refused,
-                       path +
-                           " is fully allocated, and what QEMU grows it by would not be: its disk may use the AIO mode "
-                           "native, which is not safe then",
-                       "detach it, grow it with qemu-img resize --preallocation=falloc, and attach it again");
-    return bytes;
   }
 };
 

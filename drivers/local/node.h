@@ -2,7 +2,6 @@
 // What lies at a path: a look before a volume is handed to QEMU, so that a wrong one is refused with its own reason.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
 #include "aiolos/core/result.h"
@@ -12,15 +11,10 @@ namespace aiolos::local {
 /// What a volume's path has to lead to.
 enum class NodeKind { regular_file, block_device };
 
-struct Node {
-  std::uint64_t size = 0;       ///< Bytes; 0 for a block device, whose size the host's probe tells.
-  std::uint64_t allocated = 0;  ///< Bytes of a file that are allocated.
-};
-
-/// What lies at `path`, symbolic links followed.
+/// Whether what lies at `path`, symbolic links followed, is of that kind.
 /// @param where JSON pointer of the path, for errors.
 /// @return ErrorKind::storage if nothing is there or it cannot be looked at; bad_input if it is of another kind.
-Result<Node> look_at(const std::string& path, NodeKind kind, const std::string& where);
+Result<void> look_at(const std::string& path, NodeKind kind, const std::string& where);
 
 /// Whether this process may read the node, and write it where `writable`.
 /// @return ErrorKind::storage naming what is not allowed.

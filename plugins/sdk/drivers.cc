@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The driver classes of the SDK: defaults of the root, and what block, file system and network storage have in common.
+// The driver classes of the SDK: defaults of the root, and what block and network storage have in common. What volumes on
+// mounted shares have in common is share.cc's.
 #include <fmt/format.h>
 
 #include "aiolos/plugin.hpp"
@@ -50,45 +51,6 @@ Result<Attachment> BlockVolumeDriver::describe(const Volume& volume) const {
 
 Result<AioAdvice> BlockVolumeDriver::aio_mode(const Attachment&, const StorageFacts* facts) const {
   return advise_remote_block(facts, storage_);
-}
-
-Result<Attachment> FileSystemVolumeDriver::describe(const Volume& volume) const {
-  AIOLOS_TRY(const std::string base, mount_point_base(volume));
-  AIOLOS_TRY(const std::string share, normalized_export(volume));
-  const Value name = volume.data().at("name");
-  AIOLOS_TRY(const std::string_view file, name.string());
-  AIOLOS_TRY(const std::string_view format, volume.data().at("format").string_or("raw"));
-  Result<std::string> path = mounted_path(base, share, file);
-  if (!path) return name.error(path.error().message, path.error().next);
-  Attachment attachment;
-  attachment.source.kind = SourceKind::file;
-  attachment.source.path = *std::move(path);
-  attachment.format = format;
-  return attachment;
-}
-
-Result<std::string> FileSystemVolumeDriver::target(const Volume& volume) const { return normalized_export(volume); }
-
-Result<AioAdvice> FileSystemVolumeDriver::aio_mode(const Attachment&, const StorageFacts* facts) const {
-  return advise_by_allocation(facts, storage_);
-}
-
-Result<std::string> FileSystemVolumeDriver::normalized_export(const Volume& volume) const {
-  AIOLOS_TRY(const std::string_view share, volume.data().at("export").string());
-  return std::string(share);
-}
-
-Result<std::string> FileSystemVolumeDriver::mount_point_base(const Volume& volume) const {
-  const Value setting = volume.configuration().at("mount_point_base");
-  AIOLOS_TRY(const std::string_view base, setting.string());
-  if (!base.starts_with('/')) return setting.error("expected an absolute path", "name a folder from the root on");
-  return std::string(base);
-}
-
-Result<std::string> FileSystemVolumeDriver::mount_point(const Volume& volume) const {
-  AIOLOS_TRY(const std::string base, mount_point_base(volume));
-  AIOLOS_TRY(const std::string share, normalized_export(volume));
-  return mount_point_path(base, share);
 }
 
 Result<Attachment> NetworkVolumeDriver::describe(const Volume& volume) const {

@@ -312,17 +312,58 @@ class BlockVolumeDriver : public VolumeDriver {
   std::string storage_;
 };
 
-/// Volumes that are a file on a mounted share: NFS, Quobyte. describe: the file `data.name` below the mount point that
-/// Nova computes for `data.export`; format from `data.format`, raw if absent. target: the export.
+/// Volumes that are a file on a mounted share: NFS, Quobyte. A driver says how the share is mounted; the rest is here:
+///
+///   class LustreDriver : public FileSystemVolumeDriver {
+///    public:
+///     static constexpr DriverInfo kInfo{..., .configuration_key = "lustre",
+///         .configuration_defaults = R"({"mount_point_base": "/var/lib/aiolos/mnt"})",
+///         .thread_model = ThreadModel::per_target};
+///    protected:
+///     Result<std::vector<std::string>> mount_command(Call&, const Volume&, const std::string& share,
+///                                                    const std::string& mount_point) const override {
+///       return std::vector<std::string>{"mount", "-t", "lustre", share, mount_point};
+///     }
+///   };
+///
+/// describe: the file `data.name` below the mount point that Nova computes for `data.export`; format from `data.format`,
+/// raw if absent. target: that file.
+///
+/// connect mounts the share unless it is mounted, and looks whether the file is there, is of its format and has no backing
+/// image outside of the share. The volumes of one share hold its mount point; the last one's disconnect unmounts it and
+/// removes the folder. A share that was mounted before any of them is used, and never unmounted. One that does not answer
+/// any more is replaced if nobody uses it, and else is an error that may be tried again. No server holds up anything for
+/// longer than about ten seconds.
 class FileSystemVolumeDriver : public VolumeDriver {
  public:
   /// @param storage what to call it in reasons: "the NFS file".
   explicit FileSystemVolumeDriver(std::string_view storage = "the file") : storage_(storage) {}
   Result<Attachment> describe(const Volume& volume) const override;
   Result<std::string> target(const Volume& volume) const override;
+  Result<Attachment> connect(Call& call, const Volume& volume) override;
+  Result<void> disconnect(Call& call, const Volume& volume, const Attachment* attachment, bool force) override;
+  /// See extend_image (image_file.hpp).
+  Result<std::uint64_t> extend(Call& call, const Volume& volume, const Attachment& attachment,
+                               std::uint64_t bytes) override;
+  /// Whether the share is still mounted where connect found it, and the file still is the one that it found.
+  Result<void> verify(Call& call, const Volume& volume, const Attachment& attachment) override;
+  Result<StorageFacts> facts(Call& call, const Volume& volume, const Attachment& attachment) override;
   Result<AioAdvice> aio_mode(const Attachment& attachment, const StorageFacts* facts) const override;
 
  protected:
+  /// The command that mounts `share` at `mount_point`, an empty folder. It is killed after ten seconds.
+  virtual Result<std::vector<std::string>> mount_command(Call& call, const Volume& volume, const std::string& share,
+                                                         const std::string& mount_point) const = 0;
+  /// Why the mount command failed, for people: kind, message naming the share, and what to do. Not overridden:
+  /// ErrorKind::storage with what the command complained of.
+  virtual Error mount_failure(const CommandResult& result, const std::string& share) const;
+  /// Whether a row of the mount table is that share. Not overridden: its source is, but for slashes at its end.
+  virtual bool is_mount_of(const Mount& mount, const std::string& share) const;
+  /// Whether a share that answers really is one: asked after mounting, and of a mount that was there. Not overridden: yes.
+  virtual Result<void> validate(Call& call, const Mount& mount) const;
+  /// Whether a file has the same inode number each time its share is mounted. Not overridden: yes.
+  virtual bool keeps_inode_numbers() const { return true; }
+
   /// The export as it is mounted and hashed; Quobyte strips its "quobyte://".
   virtual Result<std::string> normalized_export(const Volume& volume) const;
   /// Folder of the mount points: `mount_point_base` of the configuration.
@@ -331,6 +372,9 @@ class FileSystemVolumeDriver : public VolumeDriver {
   Result<std::string> mount_point(const Volume& volume) const;
 
  private:
+  Result<void> make_mounted(Call& call, const Volume& volume, const std::string& share, const std::string& path) const;
+  Result<void> mount(Call& call, const Volume& volume, const std::string& share, const std::string& path) const;
+
   std::string storage_;
 };
 
