@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures for tests on real storage. Tests of this folder run in the storage VM; see in_vm.py."""
 
+import os
 import pathlib
 import sys
 
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "guest")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "guest"), str(HERE.parent / "e2e")]
+import harness  # noqa: E402
 import host_state  # noqa: E402
 import in_vm  # noqa: E402
+import shares  # noqa: E402
 import targets  # noqa: E402
 from guest import Guest  # noqa: E402
 from tools import MIB, load  # noqa: E402
@@ -99,6 +102,12 @@ def nfs(network):
 
 
 @pytest.fixture
+def quobyte():
+    with shares.Quobyte() as made:
+        yield made
+
+
+@pytest.fixture
 def volume_group():
     with targets.VolumeGroup("/dev/disk/by-id/virtio-lvm") as made:
         yield made
@@ -112,3 +121,9 @@ def guest():
     made.start(timeout=240)  # 15 s are usual, but a busy host makes all of them many
     yield made
     made.destroy()
+
+
+@pytest.fixture
+def aiolos(guest, tmp_path):
+    """The command under test, on the guest, with state of its own."""
+    return harness.Aiolos(pathlib.Path(os.environ["AIOLOS"]), guest, tmp_path)

@@ -24,7 +24,7 @@ from image import ImageError, program  # noqa: E402
 
 # apt adds what these depend on and this host does not have installed.
 PACKAGES = ["kmod", "udev", "iproute2", "e2fsprogs", "dmsetup", "lvm2", "thin-provisioning-tools", "open-iscsi",
-            "multipath-tools", "nvme-cli", "nfs-common", "nfs-kernel-server"]
+            "multipath-tools", "nvme-cli", "nfs-common", "nfs-kernel-server", "python3-fusepy"]
 KERNEL_METAPACKAGE = "linux-image-amd64"
 # What it takes to reach the root file system; udev and modprobe load the rest from the layer.
 BOOT_MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console", "configfs"]
