@@ -119,7 +119,9 @@ Result<void> preallocate_image(Call& call, const std::string& path, const Storag
   AIOLOS_TRY(const std::uint64_t size, virtual_size(facts, path));
   const std::uint64_t allocated = facts.chain.front().allocated.value_or(0);
   AIOLOS_CHECK(check_room(path, size - std::min(size, allocated), "make room, or let images.preallocate be none"));
-  AIOLOS_TRY(const CommandResult result, run(call, {"fallocate", "-n", "-l", std::to_string(size), path}));
+  AIOLOS_TRY(const CommandResult result, call.effect("preallocate " + path, [&] {
+    return run(call, {"fallocate", "-n", "-l", std::to_string(size), path});
+  }));
   if (result.status != 0)
     call.warning("images.preallocate is space, but " + path + " could not be preallocated: " + complaint(result));
   return {};

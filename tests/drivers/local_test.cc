@@ -75,7 +75,7 @@ TEST_F(LocalTest, ConnectOfAnImageGivesWhatDescribeGivesAndTouchesNothing) {
   const Json volume = image(folder_.sparse_file("v.img", kMiB));
   probe_gives(volume["data"]["path"], "raw", Allocation::sparse, kMiB);
   for (int time = 0; time < 2; ++time) {  // idempotent
-    const auto connected = driver_of(volume).connect(volume);
+    const auto connected = driver_of(volume).connect(volume, &journal_);
     ASSERT_TRUE(connected.has_value()) << describe(connected.error());
     EXPECT_EQ(to_json(*connected), to_json(describe_it(volume)));
   }
@@ -87,7 +87,7 @@ TEST_F(LocalTest, ConnectOfADeviceGivesItsPath) {
   if (loop.path().empty()) GTEST_SKIP() << "no loop devices on this machine";
   const Json volume = device(loop.path());
   probe_gives(loop.path(), "raw", Allocation::full, kMiB);
-  const auto connected = driver_of(volume).connect(volume);
+  const auto connected = driver_of(volume).connect(volume, &journal_);
   ASSERT_TRUE(connected.has_value()) << describe(connected.error());
   EXPECT_EQ(connected->source.kind, SourceKind::block);
   EXPECT_EQ(connected->source.path, loop.path());
@@ -99,11 +99,11 @@ TEST_F(LocalTest, ConnectOfAReadOnlyDeviceNeedsReadOnlyAccess) {
   if (loop.path().empty()) GTEST_SKIP() << "no loop devices on this machine";
   Json volume = device(loop.path());
   probe_gives(loop.path(), "raw", Allocation::full, kMiB);
-  const auto writable = driver_of(volume).connect(volume);
+  const auto writable = driver_of(volume).connect(volume, &journal_);
   ASSERT_FALSE(writable.has_value());
   EXPECT_TRUE(is_error(writable.error(), ErrorKind::storage, "/data/device_path", "read-only"));
   volume["data"]["access_mode"] = "ro";
-  EXPECT_TRUE(driver_of(volume).connect(volume).has_value());
+  EXPECT_TRUE(driver_of(volume).connect(volume, &journal_).has_value());
 }
 
 TEST_F(LocalTest, ConnectOfAQcow2AsksTheHostWhetherItIsOne) {
@@ -112,11 +112,11 @@ TEST_F(LocalTest, ConnectOfAQcow2AsksTheHostWhetherItIsOne) {
   EXPECT_CALL(block_devices_, probe(path, "qcow2"))
       .WillOnce(Return(fail(ErrorKind::bad_input, path + " is no qcow2 image", "give its real format")))
       .WillOnce(Return(facts_of(path, Allocation::sparse, kMiB)));
-  const auto wrong = driver_of(volume).connect(volume);
+  const auto wrong = driver_of(volume).connect(volume, &journal_);
   ASSERT_FALSE(wrong.has_value());
   EXPECT_EQ(wrong.error().kind, ErrorKind::bad_input);
   EXPECT_EQ(wrong.error().message, path + " is no qcow2 image");
-  EXPECT_TRUE(driver_of(volume).connect(volume).has_value());
+  EXPECT_TRUE(driver_of(volume).connect(volume, &journal_).has_value());
 }
 
 TEST_F(LocalTest, VolumeThatDoesNotAnswerIsNotTouchedOnceTheProbeHasGivenUp) {
@@ -126,10 +126,10 @@ TEST_F(LocalTest, VolumeThatDoesNotAnswerIsNotTouchedOnceTheProbeHasGivenUp) {
       .WillRepeatedly(Return(fail(ErrorKind::retry, "looking at it did not end within 10000 ms", "check its server")));
   for (const Json& volume : {raw, qcow2, dev}) {
     SCOPED_TRACE(volume.dump());
-    const auto connected = driver_of(volume).connect(volume);
+    const auto connected = driver_of(volume).connect(volume, &journal_);
     ASSERT_FALSE(connected.has_value());
     EXPECT_TRUE(is_error(connected.error(), ErrorKind::retry, "", "did not end"));
-    const auto extended = driver_of(volume).extend(volume, describe_it(volume), kMiB);
+    const auto extended = driver_of(volume).extend(volume, describe_it(volume), kMiB, &journal_);
     ASSERT_FALSE(extended.has_value());
     EXPECT_TRUE(is_error(extended.error(), ErrorKind::retry, "", "did not end"));
   }
@@ -138,7 +138,7 @@ TEST_F(LocalTest, VolumeThatDoesNotAnswerIsNotTouchedOnceTheProbeHasGivenUp) {
 TEST_F(LocalTest, ConnectFailsWhereTheProbeOfAGoodFileDoes) {
   const Json volume = image(folder_.sparse_file("v.img", kMiB));
   probe_fails();
-  const auto connected = driver_of(volume).connect(volume);
+  const auto connected = driver_of(volume).connect(volume, &journal_);
   ASSERT_FALSE(connected.has_value());
   EXPECT_TRUE(is_error(connected.error(), ErrorKind::storage, "", "the probe's own words"));
 }
@@ -177,7 +177,7 @@ TEST_F(LocalTest, ConnectRefusesWhatIsNotTheVolume) {
   probe_fails();
   for (const Refusal& row : table) {
     SCOPED_TRACE(row.name);
-    const auto connected = driver_of(row.volume).connect(row.volume);
+    const auto connected = driver_of(row.volume).connect(row.volume, &journal_);
     ASSERT_FALSE(connected.has_value());
     EXPECT_TRUE(is_error(connected.error(), row.kind, row.where, row.message));
     EXPECT_NE(connected.error().next.find(row.next), std::string::npos) << connected.error().next;
@@ -189,7 +189,7 @@ TEST_F(LocalTest, ConnectOfADeviceAsAnImageNamesTheOtherType) {
   if (loop.path().empty()) GTEST_SKIP() << "no loop devices on this machine";
   const Json volume = image(loop.path());
   probe_gives(loop.path(), "raw", Allocation::full, kMiB);
-  const auto connected = driver_of(volume).connect(volume);
+  const auto connected = driver_of(volume).connect(volume, &journal_);
   ASSERT_FALSE(connected.has_value());
   EXPECT_TRUE(is_error(connected.error(), ErrorKind::bad_input, "/data/path", "is a block device"));
   EXPECT_NE(connected.error().next.find("\"local\""), std::string::npos);
@@ -204,7 +204,7 @@ TEST_F(LocalTest, ConnectPreallocatesASparseRawImageIfAskedTo) {
   probe_gives(path, "raw", Allocation::sparse, 4 * kMiB);
   const std::vector<std::string> as_nova{"fallocate", "-n", "-l", std::to_string(4 * kMiB), path};
   EXPECT_CALL(commands_, run(Field(&Command::argv, as_nova))).WillOnce(Invoke(run_for_real));
-  const auto connected = driver_of(volume).connect(volume);
+  const auto connected = driver_of(volume).connect(volume, &journal_);
   ASSERT_TRUE(connected.has_value()) << describe(connected.error());
   EXPECT_GE(allocated_bytes(path), 4 * kMiB);
   EXPECT_EQ(std::filesystem::file_size(path), 4 * kMiB);
@@ -214,16 +214,16 @@ TEST_F(LocalTest, ConnectLeavesAloneWhatIsFullOrQcow2OrReadOnly) {
   load_preallocating();
   const std::string path = folder_.sparse_file("v.img", kMiB);
   probe_gives(path, "raw", Allocation::full, kMiB);
-  EXPECT_TRUE(driver_of(image(path)).connect(image(path)).has_value());
+  EXPECT_TRUE(driver_of(image(path)).connect(image(path), &journal_).has_value());
 
   const std::string qcow2 = folder_.sparse_file("v.qcow2", kMiB);
   probe_gives(qcow2, "qcow2", Allocation::sparse, kMiB);
-  EXPECT_TRUE(driver_of(image(qcow2, "qcow2")).connect(image(qcow2, "qcow2")).has_value());
+  EXPECT_TRUE(driver_of(image(qcow2, "qcow2")).connect(image(qcow2, "qcow2"), &journal_).has_value());
 
   Json read_only = image(folder_.sparse_file("ro.img", kMiB));
   probe_gives(read_only["data"]["path"], "raw", Allocation::sparse, kMiB);
   read_only["data"]["access_mode"] = "ro";
-  EXPECT_TRUE(driver_of(read_only).connect(read_only).has_value());
+  EXPECT_TRUE(driver_of(read_only).connect(read_only, &journal_).has_value());
 }
 
 TEST_F(LocalTest, ConnectWarnsWhereTheFileSystemCannotPreallocate) {
@@ -234,7 +234,7 @@ TEST_F(LocalTest, ConnectWarnsWhereTheFileSystemCannotPreallocate) {
   unsupported.status = 1;
   unsupported.errors = "fallocate: fallocate failed: Operation not supported\n";
   EXPECT_CALL(commands_, run(_)).WillOnce(Return(unsupported));
-  EXPECT_TRUE(driver_of(volume).connect(volume).has_value());
+  EXPECT_TRUE(driver_of(volume).connect(volume, &journal_).has_value());
   ASSERT_EQ(warnings_.size(), 1u);
   EXPECT_NE(warnings_[0].find("Operation not supported"), std::string::npos) << warnings_[0];
 }
@@ -250,7 +250,7 @@ TEST_F(LocalTest, ConnectTakesNothingFromAFileSystemWithoutTheRoom) {
   if (error || std::filesystem::space(path).available > kMoreThanThereIs)
     GTEST_SKIP() << "cannot be tried on this file system";
   probe_gives(path, "raw", Allocation::sparse, kMoreThanThereIs);
-  const auto connected = driver_of(volume).connect(volume);
+  const auto connected = driver_of(volume).connect(volume, &journal_);
   ASSERT_FALSE(connected.has_value());
   EXPECT_TRUE(is_error(connected.error(), ErrorKind::storage, "", "bytes more"));
   EXPECT_NE(connected.error().next.find("images.preallocate"), std::string::npos) << connected.error().next;
@@ -287,7 +287,7 @@ TEST_F(LocalTest, ExtendKeepsAFullRawImageFull) {
   std::ofstream(path) << std::string(kMiB, 'x');
   probe_gives(path, "raw", Allocation::full, kMiB);
   run_commands_for_real();
-  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 3 * kMiB).value(), 3 * kMiB);
+  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 3 * kMiB, &journal_).value(), 3 * kMiB);
   EXPECT_EQ(std::filesystem::file_size(path), 3 * kMiB);
   EXPECT_GE(allocated_bytes(path), 3 * kMiB);
 }
@@ -297,7 +297,7 @@ TEST_F(LocalTest, ExtendKeepsASparseRawImageSparse) {
   const std::string path = volume["data"]["path"];
   probe_gives(path, "raw", Allocation::sparse, kMiB);
   run_commands_for_real();
-  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 8 * kMiB).value(), 8 * kMiB);
+  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 8 * kMiB, &journal_).value(), 8 * kMiB);
   EXPECT_EQ(std::filesystem::file_size(path), 8 * kMiB);
   EXPECT_EQ(allocated_bytes(path), 0u);
 }
@@ -305,31 +305,31 @@ TEST_F(LocalTest, ExtendKeepsASparseRawImageSparse) {
 TEST_F(LocalTest, ExtendToThePresentSizeIsSuccess) {
   const Json volume = image(folder_.sparse_file("v.img", kMiB));
   probe_gives(volume["data"]["path"], "raw", Allocation::sparse, kMiB);
-  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), kMiB).value(), kMiB);
+  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), kMiB, &journal_).value(), kMiB);
 }
 
 TEST_F(LocalTest, ExtendLeavesAQcow2ToTheQemuThatHasItOpen) {
   const Json volume = image(folder_.sparse_file("v.qcow2", kMiB), "qcow2");
   probe_gives(volume["data"]["path"], "qcow2", Allocation::sparse, 4 * kMiB);
-  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 8 * kMiB).value(), 8 * kMiB);
+  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 8 * kMiB, &journal_).value(), 8 * kMiB);
   EXPECT_TRUE(warnings_.empty());
 }
 
 TEST_F(LocalTest, ExtendRefusesAFullQcow2WhichWouldNotStayFull) {
   const Json volume = image(folder_.sparse_file("v.qcow2", kMiB), "qcow2");
   probe_gives(volume["data"]["path"], "qcow2", Allocation::full, 4 * kMiB);
-  const auto grown = driver_of(volume).extend(volume, describe_it(volume), 8 * kMiB);
+  const auto grown = driver_of(volume).extend(volume, describe_it(volume), 8 * kMiB, &journal_);
   ASSERT_FALSE(grown.has_value());
   EXPECT_TRUE(is_error(grown.error(), ErrorKind::refused, "", "fully allocated"));
   EXPECT_NE(grown.error().next.find("qemu-img resize"), std::string::npos) << grown.error().next;
-  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 4 * kMiB).value(), 4 * kMiB) << "the present size";
+  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 4 * kMiB, &journal_).value(), 4 * kMiB) << "the present size";
 }
 
 TEST_F(LocalTest, ExtendOfAFullRawImageTakesNothingWithoutTheRoom) {
   const Json volume = image(folder_.sparse_file("v.img", kMiB));
   const std::string path = volume["data"]["path"];
   probe_gives(path, "raw", Allocation::full, kMiB);
-  const auto grown = driver_of(volume).extend(volume, describe_it(volume), std::uint64_t{1} << 60);  // an exbibyte
+  const auto grown = driver_of(volume).extend(volume, describe_it(volume), std::uint64_t{1} << 60, &journal_);  // an exbibyte
   ASSERT_FALSE(grown.has_value());
   EXPECT_TRUE(is_error(grown.error(), ErrorKind::storage, "", "bytes more"));
   EXPECT_EQ(grown.error().next.find("preallocate"), std::string::npos) << grown.error().next;
@@ -340,9 +340,9 @@ TEST_F(LocalTest, ExtendOfADeviceGivesTheSizeItHas) {
   const Json volume = device("/dev/vg0/v");
   const Attachment attachment = describe_it(volume);
   probe_gives("/dev/vg0/v", "raw", Allocation::full, 4 * kMiB);
-  EXPECT_EQ(driver_of(volume).extend(volume, attachment, 4 * kMiB).value(), 4 * kMiB);
-  EXPECT_EQ(driver_of(volume).extend(volume, attachment, 2 * kMiB).value(), 4 * kMiB) << "rounded up by LVM";
-  const auto smaller = driver_of(volume).extend(volume, attachment, 8 * kMiB);
+  EXPECT_EQ(driver_of(volume).extend(volume, attachment, 4 * kMiB, &journal_).value(), 4 * kMiB);
+  EXPECT_EQ(driver_of(volume).extend(volume, attachment, 2 * kMiB, &journal_).value(), 4 * kMiB) << "rounded up by LVM";
+  const auto smaller = driver_of(volume).extend(volume, attachment, 8 * kMiB, &journal_);
   ASSERT_FALSE(smaller.has_value());
   EXPECT_TRUE(is_error(smaller.error(), ErrorKind::storage, "", "less than the 8388608 asked for"));
 }
@@ -355,13 +355,13 @@ TEST_F(LocalTest, ExtendRefusesSizesThatCannotBe) {
   for (const Json& volume : {raw, qcow2}) {
     SCOPED_TRACE(volume.dump());
     const Attachment attachment = describe_it(volume);
-    const auto odd = driver_of(volume).extend(volume, attachment, 2 * kMiB + 100);
+    const auto odd = driver_of(volume).extend(volume, attachment, 2 * kMiB + 100, &journal_);
     ASSERT_FALSE(odd.has_value());
     EXPECT_TRUE(is_error(odd.error(), ErrorKind::bad_input, "", "multiple of 512"));
-    const auto nothing = driver_of(volume).extend(volume, attachment, 0);
+    const auto nothing = driver_of(volume).extend(volume, attachment, 0, &journal_);
     ASSERT_FALSE(nothing.has_value());
     EXPECT_TRUE(is_error(nothing.error(), ErrorKind::bad_input, "", "multiple of 512"));
-    const auto shrunk = driver_of(volume).extend(volume, attachment, kMiB / 2);
+    const auto shrunk = driver_of(volume).extend(volume, attachment, kMiB / 2, &journal_);
     ASSERT_FALSE(shrunk.has_value());
     EXPECT_TRUE(is_error(shrunk.error(), ErrorKind::refused, "", "cut off"));
   }
@@ -381,7 +381,7 @@ TEST_F(LocalTest, ExtendThatFailsLeavesTheImageAsItWas) {
         return result;
       }))
       .WillOnce(Invoke(run_for_real));
-  const auto extended = driver_of(volume).extend(volume, describe_it(volume), 2 * kMiB);
+  const auto extended = driver_of(volume).extend(volume, describe_it(volume), 2 * kMiB, &journal_);
   ASSERT_FALSE(extended.has_value());
   EXPECT_TRUE(is_error(extended.error(), ErrorKind::storage, "", "Disk quota exceeded"));
   EXPECT_EQ(std::filesystem::file_size(path), kMiB);
@@ -390,7 +390,7 @@ TEST_F(LocalTest, ExtendThatFailsLeavesTheImageAsItWas) {
 TEST_F(LocalTest, ExtendOfAnImageThatIsGoneSaysSo) {
   const Json volume = image(folder_.path("gone.img"));
   probe_fails();
-  const auto extended = driver_of(volume).extend(volume, describe_it(volume), kMiB);
+  const auto extended = driver_of(volume).extend(volume, describe_it(volume), kMiB, &journal_);
   ASSERT_FALSE(extended.has_value());
   EXPECT_TRUE(is_error(extended.error(), ErrorKind::storage, "", "No such file"));
 }

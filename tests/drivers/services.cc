@@ -12,6 +12,32 @@ extern char** environ;
 
 namespace aiolos::test {
 
+Result<std::int64_t> MemoryJournal::begin_effect(std::string_view what) {
+  effects.emplace_back(what);
+  const auto effect = static_cast<std::int64_t>(effects.size() - 1);
+  unfinished.insert(effect);
+  return effect;
+}
+
+Result<void> MemoryJournal::end_effect(std::int64_t effect) {
+  unfinished.erase(effect);
+  return {};
+}
+
+Result<void> MemoryJournal::hold(std::string_view resource) {
+  held.emplace(resource);
+  return {};
+}
+
+Result<void> MemoryJournal::release(std::string_view resource) {
+  held.erase(std::string(resource));
+  return {};
+}
+
+Result<VolumeJournal::Holders> MemoryJournal::holders(std::string_view resource) {
+  return Holders{held.contains(std::string(resource)), others};
+}
+
 Result<CommandResult> run_for_real(const Command& command) {
   std::vector<char*> arguments;
   for (const std::string& argument : command.argv) arguments.push_back(const_cast<char*>(argument.c_str()));
@@ -41,6 +67,7 @@ void Drivers::load(const Json& configuration) {
   services.commands = &commands_;
   services.block_devices = &block_devices_;
   services.mounts = &mounts_;
+  services.locks = &locks_;
   services.log = [this](aiolos_log_level level, std::string_view, std::string_view message) {
     if (level >= AIOLOS_LOG_WARNING) warnings_.emplace_back(message);
   };

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,29 @@ class MockMountTable : public MountTable {
   MOCK_METHOD(Result<Mount>, holding, (const std::string& path), (override));
 };
 
+/// The journal of one volume, in memory.
+class MemoryJournal : public VolumeJournal {
+ public:
+  Result<std::int64_t> begin_effect(std::string_view what) override;
+  Result<void> end_effect(std::int64_t effect) override;
+  Result<void> hold(std::string_view resource) override;
+  Result<void> release(std::string_view resource) override;
+  Result<Holders> holders(std::string_view resource) override;
+
+  std::vector<std::string> effects;    ///< What was begun, in order.
+  std::set<std::int64_t> unfinished;   ///< Indices of those that were not ended.
+  std::set<std::string> held;
+  std::size_t others = 0;              ///< How many other volumes hold whatever is asked about.
+};
+
+/// Locks that nobody else takes.
+class FreeLocks : public HostLocks {
+ public:
+  Result<std::unique_ptr<Held>> acquire(std::string_view, std::chrono::milliseconds) override {
+    return std::make_unique<Held>();
+  }
+};
+
 /// Runs a command for real, without a deadline; for tests that look at what it did to a file.
 Result<CommandResult> run_for_real(const Command& command);
 
@@ -50,6 +74,8 @@ class Drivers : public testing::Test {
   testing::StrictMock<MockCommandRunner> commands_;
   testing::StrictMock<MockBlockDevices> block_devices_;
   testing::StrictMock<MockMountTable> mounts_;
+  FreeLocks locks_;
+  MemoryJournal journal_;
   std::vector<std::string> warnings_;
   std::unique_ptr<Registry> registry_;
 };

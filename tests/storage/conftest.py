@@ -126,4 +126,5 @@ def guest():
 @pytest.fixture
 def aiolos(guest, tmp_path):
     """The command under test, on the guest, with state of its own."""
-    return harness.Aiolos(pathlib.Path(os.environ["AIOLOS"]), guest, tmp_path)
+    binary = pathlib.Path(os.environ.get("AIOLOS", harness.PROJECT / "build/dev/bin/aiolos"))
+    return harness.Aiolos(binary, guest, tmp_path)
