@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Volumes that are on this host already: block devices (type `local`, as Nova has it) and image files (type `file`).
 //
-// Source of `local`: Nova 26, virt/libvirt/volume/volume.py, LibvirtVolumeDriver. Connecting makes nothing: it looks
-// whether the volume is what the connection_info says, and preallocates raw images where images.preallocate asks so.
+// Source of `local`: Nova 26, virt/libvirt/volume/volume.py, LibvirtVolumeDriver. Connecting looks whether the volume is
+// what the connection_info says, activates a logical volume that is not, and preallocates raw images where
+// images.preallocate asks so.
 //
 // A file system that hangs (a dead NFS server) never answers a system call, and no limit can be set to one. So the
 // host's probe, which has a deadline, goes before every look of the driver's own.
@@ -12,6 +13,7 @@
 
 #include "aiolos/image_file.hpp"
 #include "aiolos/plugin.hpp"
+#include "logical_volume.h"
 #include "node.h"
 
 namespace {
@@ -95,6 +97,7 @@ class LocalDriver : public sdk::VolumeDriver {
   Result<Attachment> connect(sdk::Call& call, const sdk::Volume& volume) override {
     AIOLOS_TRY(Attachment attachment, describe(volume));
     const bool writable = is_writable(volume);
+    if (kind_of(attachment) == NodeKind::block_device) AIOLOS_CHECK(local::activate(call, attachment.source.path));
     // The probe opens the image in its format, and so refuses what is no qcow2. A raw image may begin with anything: it
     // is the guest's.
     AIOLOS_TRY(const StorageFacts facts, probe_and_look_at(call, attachment, path_pointer(attachment)));
@@ -103,8 +106,12 @@ class LocalDriver : public sdk::VolumeDriver {
     return attachment;
   }
 
-  /// Connecting made nothing that could be undone; preallocated space is the volume's own.
-  Result<void> disconnect(sdk::Call&, const sdk::Volume&, const Attachment*, bool) override { return {}; }
+  /// Preallocated space is the volume's own and stays.
+  Result<void> disconnect(sdk::Call& call, const sdk::Volume& volume, const Attachment*, bool) override {
+    AIOLOS_TRY(const Attachment attachment, describe(volume));
+    if (kind_of(attachment) != NodeKind::block_device) return {};
+    return local::deactivate(call, attachment.source.path);
+  }
 
   Result<std::uint64_t> extend(sdk::Call& call, const sdk::Volume&, const Attachment& attachment,
                                std::uint64_t bytes) override {

@@ -257,6 +257,74 @@ TEST_F(LocalTest, ConnectTakesNothingFromAFileSystemWithoutTheRoom) {
   EXPECT_EQ(allocated_bytes(path), 0u);
 }
 
+// --- logical volumes: what LVM is asked for. That it does it is for tests/storage/test_local.py. ---
+
+class LogicalVolumeTest : public LocalTest {
+ protected:
+  /// LVM knows of the volume that it is inactive, or says `complaint`.
+  void lvm_answers(const std::string& complaint = {}) {
+    EXPECT_CALL(commands_, run(_)).WillRepeatedly([this, complaint](const Command& command) -> Result<CommandResult> {
+      std::string line;
+      for (const std::string& argument : command.argv) line += (line.empty() ? "" : " ") + argument;
+      lines_.push_back(line);
+      return complaint.empty() ? CommandResult{0, "   \n", "", {}} : CommandResult{5, "", complaint, {}};
+    });
+  }
+  std::vector<std::string> lines_;
+};
+
+TEST_F(LogicalVolumeTest, AnInactiveOneIsActivatedAndHeld) {
+  lvm_answers();
+  const Json volume = device("/dev/no-such-group/volume");
+  const auto connected = driver_of(volume).connect(volume, &journal_);
+  ASSERT_FALSE(connected.has_value()) << "no device appears: that is an error of its own";
+  EXPECT_TRUE(is_error(connected.error(), ErrorKind::storage, "/data/device_path",
+                       "no-such-group/volume is active, but there is no /dev/no-such-group/volume"));
+  EXPECT_EQ(lines_, (std::vector<std::string>{
+                        "lvs --noheadings --options lv_active,lv_device_open no-such-group/volume",
+                        "lvchange --activate y --ignoreactivationskip no-such-group/volume"}));
+  EXPECT_EQ(journal_.effects, std::vector<std::string>{"activate logical volume no-such-group/volume"});
+  EXPECT_EQ(journal_.held, std::set<std::string>{"local: active logical volume no-such-group/volume"});
+}
+
+TEST_F(LogicalVolumeTest, OneThatLvmDoesNotHaveIsAnError) {
+  lvm_answers("  Failed to find logical volume \"no-such-group/volume\"\n");
+  const Json volume = device("/dev/no-such-group/volume");
+  EXPECT_TRUE(is_error(driver_of(volume).connect(volume, &journal_).error(), ErrorKind::storage, "/data/device_path",
+                       "there is no logical volume no-such-group/volume"));
+  EXPECT_TRUE(journal_.effects.empty());
+  EXPECT_TRUE(journal_.held.empty());
+}
+
+TEST_F(LogicalVolumeTest, MapperNamesDoubleTheDashesOfNames) {
+  lvm_answers();
+  const Json volume = device("/dev/mapper/no--such--group-my--volume");
+  EXPECT_FALSE(driver_of(volume).connect(volume, &journal_).has_value());
+  ASSERT_FALSE(lines_.empty());
+  EXPECT_TRUE(lines_.front().ends_with(" no-such-group/my-volume")) << lines_.front();
+}
+
+TEST_F(LogicalVolumeTest, OtherPathsAreNoneOfLvms) {
+  for (const char* path : {"/dev/no-such-disk", "/dev/mapper/36001405", "/dev/mapper/vg-pool-tdata", "/dev/disk/by-id",
+                           "/dev/vg/a/b", "/dev/vg/..", "/dev/-vg/lv", "/srv/vg/lv"}) {
+    const Json volume = device(path);
+    probe_fails();
+    EXPECT_FALSE(driver_of(volume).connect(volume, &journal_).has_value()) << path;
+    EXPECT_TRUE(driver_of(volume).disconnect(volume, nullptr, false, &journal_).has_value()) << path;
+  }
+}
+
+TEST_F(LogicalVolumeTest, OnlyWhatIsHeldIsDeactivated) {
+  const Json volume = device("/dev/no-such-group/volume");
+  EXPECT_TRUE(driver_of(volume).disconnect(volume, nullptr, false, &journal_).has_value()) << "nothing is asked";
+  ASSERT_TRUE(journal_.hold("local: active logical volume no-such-group/volume").has_value());
+  EXPECT_CALL(commands_, run(_)).WillOnce(Return(CommandResult{0, "  active open\n", "", {}}));
+  EXPECT_TRUE(driver_of(volume).disconnect(volume, nullptr, false, &journal_).has_value());
+  EXPECT_EQ(warnings_, std::vector<std::string>{"logical volume no-such-group/volume stays active: somebody has it open"});
+  EXPECT_TRUE(journal_.effects.empty());
+  EXPECT_TRUE(journal_.held.empty());
+}
+
 // --- disconnect ---
 
 TEST_F(LocalTest, DisconnectOfWhatIsGoneIsSuccess) {

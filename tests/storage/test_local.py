@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logical volumes, thick and thin: activated, attached to a running guest, and as before afterwards."""
+
+import uuid
+
+import pytest
+from harness import FAILED, domain_disks, write_and_verify
+from tools import MIB, run
+
+
+def volume_at(path) -> dict:
+    return {"driver_volume_type": "local", "serial": str(uuid.uuid4())[:20], "data": {"device_path": str(path)}}
+
+
+def attach(aiolos, info: dict, *more: str, dev: str = "vdb", **options):
+    return aiolos.run("attach", "--json", "--domain", aiolos.guest.name, *aiolos.request(info, dev), *more, **options)
+
+
+def is_active(group, name: str) -> bool:
+    return run("lvs", "--noheadings", "-o", "lv_active", f"{group.name}/{name}").stdout.strip() == "active"
+
+
+@pytest.fixture
+def volumes(volume_group):
+    """Of every kind, with whether native is right for it."""
+    volume_group.thick("thick", 32 * MIB)
+    volume_group.pool("pool", 64 * MIB)
+    volume_group.thin("pool", "thin", 32 * MIB)
+    return volume_group
+
+
+@pytest.mark.parametrize("name, native", [("thick", True), ("thin", False)])
+def test_an_active_volume_is_attached_and_stays_active(host_as_before, aiolos, volumes, name, native):
+    info = volume_at(volumes.device(name))
+    answer = attach(aiolos, info).json()
+    assert (answer["aio"]["mode"] == "native") == native, answer["aio"]
+    write_and_verify(aiolos.guest, aiolos.guest.wait_disk(info["serial"]))
+    aiolos.detach()
+    assert is_active(volumes, name)
+
+
+@pytest.mark.parametrize("path", ["/dev/vg0/thick", "/dev/mapper/vg0-thick"])
+def test_an_inactive_volume_is_activated_for_as_long_as_it_is_attached(host_as_before, aiolos, volumes, path):
+    run("lvchange", "-a", "n", "vg0/thick")
+    info = volume_at(path)
+    attach(aiolos, info)
+    assert is_active(volumes, "thick")
+    write_and_verify(aiolos.guest, aiolos.guest.wait_disk(info["serial"]))
+    aiolos.detach()
+    assert not is_active(volumes, "thick")
+    run("lvchange", "-a", "y", "vg0/thick")
+
+
+def test_a_thin_snapshot_is_activated_though_it_says_skip(host_as_before, aiolos, volumes):
+    run("lvcreate", "-y", "-s", "-n", "snapshot", "vg0/thin")
+    assert not is_active(volumes, "snapshot")
+    info = volume_at(volumes.device("snapshot"))
+    assert attach(aiolos, info).json()["aio"]["mode"] != "native"
+    write_and_verify(aiolos.guest, aiolos.guest.wait_disk(info["serial"]))
+    aiolos.detach()
+    assert not is_active(volumes, "snapshot")
+
+
+def test_a_volume_that_somebody_uses_stays_active(aiolos, volumes):
+    run("lvchange", "-a", "n", "vg0/thick")
+    attach(aiolos, volume_at(volumes.device("thick")))
+    with open(volumes.device("thick"), "rb"):
+        aiolos.detach()
+        assert is_active(volumes, "thick")
+
+
+def test_a_volume_grows_under_the_guest(aiolos, volumes):
+    info = volume_at(volumes.device("thick"))
+    attach(aiolos, info)
+    refused = aiolos.extend(48 * MIB, "--json", expect=FAILED).error()
+    assert "lvextend" in refused["next"]
+    volumes.grow("thick", 48 * MIB)
+    aiolos.extend(48 * MIB)
+    device = aiolos.guest.wait_disk(info["serial"])
+    assert aiolos.guest.check(f"blockdev --getsize64 {device}").strip() == str(48 * MIB)
+    aiolos.detach()
+
+
+def test_a_volume_that_is_not_there_is_named(aiolos, volumes):
+    error = attach(aiolos, volume_at("/dev/vg0/missing"), expect=FAILED).error()
+    assert "vg0/missing" in error["message"]
+    assert "lvs" in error["next"]
+    assert domain_disks(aiolos.guest) == {}
