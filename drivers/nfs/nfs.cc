@@ -24,7 +24,8 @@ struct MountComplaint {
 
 // Source: nfs-utils 2.6.2, utils/mount/error.c, and strerror(3). The first row that fits counts.
 constexpr std::array kMountComplaints{
-    MountComplaint{"No such file or directory", ErrorKind::storage, "the server has no such path",
+    MountComplaint{"No such file or directory", ErrorKind::storage,
+                   "the server has no such path, or does not show it to this host",
                    "check the path against the server's exports"},
     MountComplaint{"access denied", ErrorKind::storage, "the server does not export it to this host",
                    "have it exported to this host's address"},
@@ -50,27 +51,47 @@ constexpr std::array kMountComplaints{
                    "check vers= in nfs.mount_options and the volume's data.options"},
 };
 
-/// The words of a text.
-std::vector<std::string_view> words_of(std::string_view text) {
-  std::vector<std::string_view> words;
+/// The parts of a text between separators, without the empty ones.
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
   while (!text.empty()) {
-    const std::size_t end = std::min(text.find(' '), text.size());
-    if (end > 0) words.push_back(text.substr(0, end));
+    const std::size_t end = std::min(text.find(separator), text.size());
+    if (end > 0) parts.push_back(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
-  return words;
+  return parts;
 }
 
-/// `data.options`, as the lines of Cinder's shares file have them: "-o vers=4.1,nconnect=4". Nova hands them to mount(8) as
-/// they are; here nothing but options for -o gets there.
+/// What an option sets; `nfsvers=4.2` and `v4.2` are spellings of `vers=4.2`. Source: nfs(5).
+std::string_view key_of(std::string_view option) {
+  const std::string_view key = option.substr(0, option.find('='));
+  const bool is_version = key == "nfsvers" || (key.size() >= 2 && key[0] == 'v' && key[1] >= '2' && key[1] <= '4');
+  return is_version ? "vers" : key;
+}
+
+/// Lists of options as one. Of several that set the same, the last one stays: mount.nfs refuses a second version.
+std::string merge_options(std::string_view lists) {
+  std::vector<std::string_view> merged;
+  for (const std::string_view option : split(lists, ',')) {
+    std::erase_if(merged, [&](std::string_view earlier) { return key_of(earlier) == key_of(option); });
+    merged.push_back(option);
+  }
+  std::string text;
+  for (const std::string_view option : merged) text.append(text.empty() ? "" : ",").append(option);
+  return text;
+}
+
+/// `data.options`, as the lines of Cinder's shares file have them: "-o vers=4.1,nconnect=4". Nova hands them to
+/// mount(8) as they are; here nothing but options for -o gets there.
 Result<std::string> volume_options(const sdk::Volume& volume) {
   const sdk::Value value = volume.data().at("options");
   AIOLOS_TRY(const std::string_view text, value.string_or(""));
   std::string options;
-  for (std::string_view word : words_of(text)) {
+  for (std::string_view word : split(text, ' ')) {
     if (word.starts_with("-o")) word.remove_prefix(2);
     if (word.starts_with('-'))
-      return value.error("'" + std::string(word) + "' is no option for mount -o", "give them as \"-o vers=4.2,nconnect=4\"");
+      return value.error("'" + std::string(word) + "' is no option for mount -o",
+                         "give them as \"-o vers=4.2,nconnect=4\"");
     if (!word.empty()) options += "," + std::string(word);
   }
   return options;
@@ -110,22 +131,21 @@ class NfsDriver : public sdk::FileSystemVolumeDriver {
   }
 
  protected:
-  /// One attempt, in the foreground: by itself mount.nfs tries for two minutes, and with `bg` goes on after it has returned.
-  /// Called directly rather than by mount(8), so that a host without it hears which package to install.
+  /// One attempt, in the foreground: by itself mount.nfs tries for two minutes, and with `bg` goes on after it has
+  /// returned. Called directly rather than by mount(8), so that a host without it hears which package to install.
   Result<std::vector<std::string>> mount_command(sdk::Call& call, const sdk::Volume& volume, const std::string& share,
                                                  const std::string& mount_point) const override {
     AIOLOS_TRY(const std::string_view configured, call.configuration().at("mount_options").string_or(""));
     AIOLOS_TRY(const std::string of_volume, volume_options(volume));
-    std::string options(configured);
-    options += of_volume + ",fg,retry=0";
-    if (options.starts_with(',')) options.erase(0, 1);
+    const std::string options = merge_options(std::string(configured) + "," + of_volume + ",fg,retry=0");
     return std::vector<std::string>{"mount.nfs", share, mount_point, "-o", options};
   }
 
   Error mount_failure(const CommandResult& result, const std::string& share) const override {
     for (const MountComplaint& row : kMountComplaints)
       if (result.errors.find(row.says) != std::string::npos)
-        return {row.kind, share + " cannot be mounted: " + std::string(row.means), std::string(row.next), "/data/export"};
+        return {row.kind, share + " cannot be mounted: " + std::string(row.means), std::string(row.next),
+                "/data/export"};
     return FileSystemVolumeDriver::mount_failure(result, share);
   }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Quobyte volumes: a file on a Quobyte volume that Quobyte's FUSE client mounts on this host.
 //
-// Source: Nova 26, virt/libvirt/volume/quobyte.py. As there, a `data.device_path` and `data.options` are not looked at; but a
-// mount that fails validation is a failed connect, where Nova only logs it and goes on.
+// Source: Nova 26, virt/libvirt/volume/quobyte.py. As there, a `data.device_path` and `data.options` are not looked at;
+// but a mount that fails validation is a failed connect, where Nova only logs it and goes on.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -54,8 +54,8 @@ class QuobyteDriver : public sdk::FileSystemVolumeDriver {
   QuobyteDriver() : FileSystemVolumeDriver("the Quobyte file") {}
 
  protected:
-  /// The client stays as a process that serves the mount. Under systemd it gets a scope of its own, so that it does not end
-  /// with the service that had it started. Not in --user's manager: that one ends, too (bug 1756823 of Nova).
+  /// The client stays as a process that serves the mount. Under systemd it gets a scope of its own, so that it does not
+  /// end with the service that had it started. Not in --user's manager: that one ends, too (bug 1756823 of Nova).
   Result<std::vector<std::string>> mount_command(sdk::Call& call, const sdk::Volume&, const std::string& share,
                                                  const std::string& mount_point) const override {
     AIOLOS_TRY(const std::string_view client_cfg, call.configuration().at("client_cfg").string_or(""));
@@ -84,7 +84,8 @@ class QuobyteDriver : public sdk::FileSystemVolumeDriver {
                                                           "check the Quobyte client on this host"));
     if (root.output == "0\n") return {};
     return sdk::fail(ErrorKind::storage,
-                     mount.source + ", mounted at " + mount.target + ", is no valid Quobyte volume: its root has the size " +
+                     mount.source + ", mounted at " + mount.target +
+                         ", is no valid Quobyte volume: its root has the size " +
                          root.output.substr(0, root.output.find('\n')) + " instead of 0",
                      "check the Quobyte client on this host, and that the export names a volume", "/data/export");
   }

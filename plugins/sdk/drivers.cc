@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The driver classes of the SDK: defaults of the root, and what block and network storage have in common. What volumes on
-// mounted shares have in common is share.cc's.
+// The driver classes of the SDK: defaults of the root, and what block and network storage have in common. What volumes
+// on mounted shares have in common is share.cc's.
 #include <fmt/format.h>
 
 #include "aiolos/plugin.hpp"

@@ -44,26 +44,27 @@ std::optional<std::uint64_t> free_bytes(const std::string& path) {
 Result<void> check_room(const std::string& path, std::uint64_t wanted, std::string next) {
   const std::optional<std::uint64_t> available = free_bytes(path);
   if (!available || wanted <= *available) return {};
-  return aiolos::fail(ErrorKind::storage,
-              fmt::format("{}: allocating it takes {} bytes more, and its file system has {} left", path, wanted,
-                          *available),
-              std::move(next));
+  return aiolos::fail(
+      ErrorKind::storage,
+      fmt::format("{}: allocating it takes {} bytes more, and its file system has {} left", path, wanted, *available),
+      std::move(next));
 }
 
-/// Sets the end of a raw image of `present` bytes. @param allocate take the new part's space at once; a failure then leaves
-/// the image as it was.
+/// Sets the end of a raw image of `present` bytes. @param allocate take the new part's space at once; a failure then
+/// leaves the image as it was.
 Result<void> move_end(Call& call, const std::string& path, std::uint64_t present, std::uint64_t bytes, bool allocate) {
-  AIOLOS_TRY(const CommandResult result,
-             allocate ? run(call, {"fallocate", "-o", std::to_string(present), "-l", std::to_string(bytes - present), path})
-                      : run(call, {"truncate", "-s", std::to_string(bytes), path}));
+  AIOLOS_TRY(const CommandResult result, allocate ? run(call, {"fallocate", "-o", std::to_string(present), "-l",
+                                                               std::to_string(bytes - present), path})
+                                                  : run(call, {"truncate", "-s", std::to_string(bytes), path}));
   if (result.status == 0) return {};
   if (allocate) {  // no guest has seen what lies behind the old end
     const auto undone = run(call, {"truncate", "-s", std::to_string(present), path});
     if (!undone || undone->status != 0) call.warning(path + " may be left larger than its guest knows");
   }
-  return aiolos::fail(ErrorKind::storage, fmt::format("{} cannot be grown to {} bytes: {}", path, bytes, complaint(result)),
-              "check the file system's free space and quota, and that it can preallocate (NFS can from 4.2 on); the "
-              "image has the size it had");
+  return aiolos::fail(
+      ErrorKind::storage, fmt::format("{} cannot be grown to {} bytes: {}", path, bytes, complaint(result)),
+      "check the file system's free space and quota, and that it can preallocate (NFS can from 4.2 on); the "
+      "image has the size it had");
 }
 
 /// Grows a raw image of `present` bytes. @param full it is allocated in full, and stays so.
@@ -77,11 +78,12 @@ Result<void> grow(Call& call, const std::string& path, std::uint64_t present, st
 /// See extend_image. @param full the image's space is allocated.
 Result<void> check_growth_of_qcow2(const std::string& path, bool full) {
   if (!full) return {};
-  return aiolos::fail(ErrorKind::refused,
-              path +
-                  " is fully allocated, and what QEMU grows it by would not be: its disk may use the AIO mode native, "
-                  "which is not safe then",
-              "detach it, grow it with qemu-img resize --preallocation=falloc, and attach it again");
+  return aiolos::fail(
+      ErrorKind::refused,
+      path +
+          " is fully allocated, and what QEMU grows it by would not be: its disk may use the AIO mode native, "
+          "which is not safe then",
+      "detach it, grow it with qemu-img resize --preallocation=falloc, and attach it again");
 }
 
 }  // namespace
@@ -107,11 +109,12 @@ Result<std::uint64_t> virtual_size(const StorageFacts& facts, const std::string&
 Result<void> check_new_size(std::uint64_t bytes, std::uint64_t present, const std::string& path) {
   if (bytes == 0 || bytes % kSector != 0)
     return aiolos::fail(ErrorKind::bad_input, fmt::format("a size of {} bytes is no multiple of 512", bytes),
-                "round it to a multiple of 512");
+                        "round it to a multiple of 512");
   if (bytes < present)
-    return aiolos::fail(ErrorKind::refused,
-                fmt::format("{} has {} bytes; making it {} would cut off the guest's data", path, present, bytes),
-                "ask for at least the present size");
+    return aiolos::fail(
+        ErrorKind::refused,
+        fmt::format("{} has {} bytes; making it {} would cut off the guest's data", path, present, bytes),
+        "ask for at least the present size");
   return {};
 }
 
@@ -127,7 +130,8 @@ Result<void> preallocate_image(Call& call, const std::string& path, const Storag
   return {};
 }
 
-Result<std::uint64_t> extend_image(Call& call, const Attachment& image, const StorageFacts& facts, std::uint64_t bytes) {
+Result<std::uint64_t> extend_image(Call& call, const Attachment& image, const StorageFacts& facts,
+                                   std::uint64_t bytes) {
   const std::string& path = image.source.path;
   const bool full = facts.allocation() == Allocation::full;
   AIOLOS_TRY(const std::uint64_t present, virtual_size(facts, path));

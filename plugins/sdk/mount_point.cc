@@ -76,17 +76,19 @@ Result<bool> MountPoint::is_mounted() const {
 Result<CommandResult> MountPoint::run(std::vector<std::string> argv, seconds timeout, const Mount& mount) const {
   Result<CommandResult> result = call_.run(Command{std::move(argv), {}, timeout});
   if (result || result.error().kind != ErrorKind::retry) return result;
-  return aiolos::fail(ErrorKind::retry,
-              fmt::format("{}, mounted at {}, does not answer within {} s", mount.source, path_, timeout.count()),
-              "check its server and the network in between, then try again");
+  return aiolos::fail(
+      ErrorKind::retry,
+      fmt::format("{}, mounted at {}, does not answer within {} s", mount.source, path_, timeout.count()),
+      "check its server and the network in between, then try again");
 }
 
 Result<void> MountPoint::check_answers(const Mount& mount) const {
   // statfs(2) asks the server; stat(2) may be answered from the cache.
   AIOLOS_TRY(const CommandResult result, run({"stat", "--file-system", "--format=%T", path_}, kAnswerTimeout, mount));
   if (result.status == 0) return {};
-  return aiolos::fail(ErrorKind::retry, fmt::format("{}, mounted at {}, does not work: {}", mount.source, path_, cause_of(result)),
-              "check its server and the network in between, then try again");
+  return aiolos::fail(ErrorKind::retry,
+                      fmt::format("{}, mounted at {}, does not work: {}", mount.source, path_, cause_of(result)),
+                      "check its server and the network in between, then try again");
 }
 
 std::optional<std::string> MountPoint::user() const {
@@ -106,8 +108,9 @@ Result<void> MountPoint::make_folder() const {
     std::error_code error;
     std::filesystem::create_directories(path_, error);
     if (!error) return {};
-    return aiolos::fail(ErrorKind::configuration, fmt::format("the mount point {} cannot be made: {}", path_, error.message()),
-                "check mount_point_base in the configuration, and the file system that holds it");
+    return aiolos::fail(ErrorKind::configuration,
+                        fmt::format("the mount point {} cannot be made: {}", path_, error.message()),
+                        "check mount_point_base in the configuration, and the file system that holds it");
   });
 }
 
@@ -131,14 +134,14 @@ Result<void> MountPoint::unmount(const Mount& mount) const {
     return {};
   }
   return aiolos::fail(ErrorKind::retry, fmt::format("{} cannot be unmounted from {}: it is busy", mount.source, path_),
-              "see what uses it (fuser -m, mounts below it, other mount namespaces), then detach again");
+                      "see what uses it (fuser -m, mounts below it, other mount namespaces), then detach again");
 }
 
 /// @return whether it is gone.
 Result<bool> MountPoint::unmount_unless_used(const Mount& mount) const {
-  const Result<CommandResult> done =
-      call_.effect(fmt::format("unmount {} from {}", mount.source, path_),
-                   [&] { return run({"umount", path_}, kUnmountTimeout, mount); });
+  const Result<CommandResult> done = call_.effect(fmt::format("unmount {} from {}", mount.source, path_), [&] {
+    return run({"umount", path_}, kUnmountTimeout, mount);
+  });
   if (!done && done.error().kind != ErrorKind::retry) return tl::unexpected(done.error());
   AIOLOS_TRY(const bool mounted, is_mounted());
   if (!done && mounted) {  // the server went meanwhile
@@ -150,12 +153,14 @@ Result<bool> MountPoint::unmount_unless_used(const Mount& mount) const {
 
 Result<void> MountPoint::unmount_lazily(const Mount& mount) const {
   AIOLOS_TRY(const CommandResult done,
-             call_.effect(fmt::format("unmount {} from {}, lazily", mount.source, path_),
-                          [&] { return run({"umount", "--lazy", path_}, kUnmountTimeout, mount); }));
+             call_.effect(fmt::format("unmount {} from {}, lazily", mount.source, path_), [&] {
+               return run({"umount", "--lazy", path_}, kUnmountTimeout, mount);
+             }));
   AIOLOS_TRY(const bool mounted, is_mounted());
   if (!mounted || done.status == 0) return {};
-  return aiolos::fail(ErrorKind::retry, fmt::format("{} cannot be unmounted from {}: {}", mount.source, path_, cause_of(done)),
-              "unmount it by hand (umount -l), then try again");
+  return aiolos::fail(ErrorKind::retry,
+                      fmt::format("{} cannot be unmounted from {}: {}", mount.source, path_, cause_of(done)),
+                      "unmount it by hand (umount -l), then try again");
 }
 
 }  // namespace aiolos::sdk

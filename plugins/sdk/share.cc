@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Volumes that are a file on a mounted share.
 //
-// Source: Nova 26, virt/libvirt/volume/{fs,mount}.py, for where a share is mounted and that the last user unmounts it. There
-// the users are counted in memory, and found again after a restart by looking at all guests; here they are in the journal.
+// Source: Nova 26, virt/libvirt/volume/{fs,mount}.py, for where a share is mounted and that the last user unmounts it.
+// There the users are counted in memory, and found again after a restart by looking at all guests; here they are in the
+// journal.
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -56,23 +57,23 @@ Result<std::uint64_t> inode_of(const MountPoint& place, const Mount& mount, cons
   AIOLOS_TRY(const CommandResult result, place.run({"stat", "--format=%f %i", file}, kLookTimeout, mount));
   if (result.status != 0)
     return aiolos::fail(ErrorKind::storage, fmt::format("{} on {}: {}", file, mount.source, cause_of(result)),
-                "check the volume's name and whether the share has it", "/data/name");
+                        "check the volume's name and whether the share has it", "/data/name");
   const char* const end = result.output.data() + result.output.size();
   unsigned mode = 0;
   std::uint64_t inode = 0;
   const auto [space, error] = std::from_chars(result.output.data(), end, mode, 16);
   if (error != std::errc() || space == end || std::from_chars(space + 1, end, inode).ec != std::errc())
     return aiolos::fail(ErrorKind::bug, fmt::format("cannot understand stat's answer for {}: {}", file, result.output),
-                "report this with the version of coreutils");
+                        "report this with the version of coreutils");
   if (!S_ISREG(mode))
     return aiolos::fail(ErrorKind::bad_input, fmt::format("{} on {} is no regular file", file, mount.source),
-                "give the name of the volume's file", "/data/name");
+                        "give the name of the volume's file", "/data/name");
   return inode;
 }
 
-/// Refuses an image or backing image outside of the share: by a symbolic link, or by a name in a qcow2 header, anybody who
-/// can write to the share could have this host's files read. Cinder's own volumes and snapshots never leave it (Cinder's
-/// remotefs driver refuses them, too: _qemu_img_info_base).
+/// Refuses an image or backing image outside of the share: by a symbolic link, or by a name in a qcow2 header, anybody
+/// who can write to the share could have this host's files read. Cinder's own volumes and snapshots never leave it
+/// (Cinder's remotefs driver refuses them, too: _qemu_img_info_base).
 Result<void> check_chain_on_share(const MountPoint& place, const Mount& mount, const StorageFacts& facts) {
   std::vector<std::string> argv{"realpath", "--zero", place.path()};
   for (const LayerFacts& layer : facts.chain)
@@ -88,19 +89,21 @@ Result<void> check_chain_on_share(const MountPoint& place, const Mount& mount, c
   for (const LayerFacts& layer : facts.chain) {
     const std::string_view path = layer.kind == SourceKind::file ? next_path() : std::string_view(layer.path);
     if (layer.kind == SourceKind::file && path.starts_with(folder)) continue;
-    return aiolos::fail(ErrorKind::refused, fmt::format("{} is or stands on {}, which is not on {}", facts.chain.front().path, path,
-                                                mount.source),
-                "a volume's backing images have to lie on its own share: copy them there, then qemu-img rebase -u",
-                "/data/name");
+    return aiolos::fail(
+        ErrorKind::refused,
+        fmt::format("{} is or stands on {}, which is not on {}", facts.chain.front().path, path, mount.source),
+        "a volume's backing images have to lie on its own share: copy them there, then qemu-img rebase -u",
+        "/data/name");
   }
   return {};
 }
 
-tl::unexpected<Error> another_mount(const std::string& share, const std::string& path, const std::optional<Mount>& found) {
+tl::unexpected<Error> another_mount(const std::string& share, const std::string& path,
+                                    const std::optional<Mount>& found) {
   return aiolos::fail(ErrorKind::refused,
-              fmt::format("{} should be mounted at {}, where {} is", share, path,
-                          found ? fmt::format("{} (type {})", found->source, found->fstype) : "nothing"),
-              found ? "unmount what is there, or set another mount_point_base" : "mount it there again");
+                      fmt::format("{} should be mounted at {}, where {} is", share, path,
+                                  found ? fmt::format("{} (type {})", found->source, found->fstype) : "nothing"),
+                      found ? "unmount what is there, or set another mount_point_base" : "mount it there again");
 }
 
 /// Takes a mount away that does not work, unless somebody uses it. @param why it does not.
@@ -108,9 +111,10 @@ Result<void> clear_stale_mount(Call& call, const MountPoint& place, const Mount&
                                const VolumeJournal::Holders& holders, const Error& why) {
   const std::string next = "bring it back, or detach what uses it; then try again";
   if (holders.others > 0)
-    return aiolos::fail(ErrorKind::retry, fmt::format("{}, and {} other volume{} of this host {} it", why.message, holders.others,
-                                              plural(holders.others), holders.others == 1 ? "uses" : "use"),
-                next);
+    return aiolos::fail(ErrorKind::retry,
+                        fmt::format("{}, and {} other volume{} of this host {} it", why.message, holders.others,
+                                    plural(holders.others), holders.others == 1 ? "uses" : "use"),
+                        next);
   if (const std::optional<std::string> process = place.user())
     return aiolos::fail(ErrorKind::retry, fmt::format("{}, and {} uses it", why.message, *process), next);
   call.info(why.message + ": nobody uses it, so it is mounted anew");
@@ -199,7 +203,8 @@ Result<Attachment> FileSystemVolumeDriver::connect(Call& call, const Volume& vol
   return attachment;
 }
 
-/// Has the share mounted at `path` and working, and held unless it was mounted before all of its volumes. Under its lock.
+/// Has the share mounted at `path` and working, and held unless it was mounted before all of its volumes. Under its
+/// lock.
 Result<void> FileSystemVolumeDriver::make_mounted(Call& call, const Volume& volume, const std::string& share,
                                                   const std::string& path) const {
   const MountPoint place(call, path);
@@ -223,10 +228,10 @@ Result<void> FileSystemVolumeDriver::mount(Call& call, const Volume& volume, con
   const Result<void> mounted = call.effect(fmt::format("mount {} at {}", share, path), [&]() -> Result<void> {
     const Result<CommandResult> done = call.run(Command{command, {}, kMountTimeout});
     if (!done && done.error().kind == ErrorKind::retry)
-      return aiolos::fail(ErrorKind::retry,
-                  fmt::format("{} cannot be mounted: its server does not answer within {} s", share,
-                              kMountTimeout.count()),
-                  "check the server and the network in between, then try again", "/data/export");
+      return aiolos::fail(
+          ErrorKind::retry,
+          fmt::format("{} cannot be mounted: its server does not answer within {} s", share, kMountTimeout.count()),
+          "check the server and the network in between, then try again", "/data/export");
     if (!done) return tl::unexpected(done.error());
     if (done->status != 0) return tl::unexpected(mount_failure(*done, share));
     return {};
@@ -236,9 +241,9 @@ Result<void> FileSystemVolumeDriver::mount(Call& call, const Volume& volume, con
   AIOLOS_TRY(const std::optional<Mount> found, place.mounted());
   if (!found || !is_mount_of(*found, share))
     return aiolos::fail(ErrorKind::storage,
-                fmt::format("{} said that it had mounted {} at {}, where {} is", command.front(), share, path,
-                            found ? found->source : "nothing"),
-                "mount it by hand to see what is wrong", "/data/export");
+                        fmt::format("{} said that it had mounted {} at {}, where {} is", command.front(), share, path,
+                                    found ? found->source : "nothing"),
+                        "mount it by hand to see what is wrong", "/data/export");
   AIOLOS_CHECK(place.check_answers(*found));
   return validate(call, *found);
 }
@@ -275,9 +280,9 @@ Result<void> FileSystemVolumeDriver::verify(Call& call, const Volume&, const Att
   AIOLOS_TRY(const std::uint64_t inode, inode_of(place, *mount, attachment.source.path));
   if (!keeps_inode_numbers() || inode == connected->inode) return {};
   return aiolos::fail(ErrorKind::refused,
-              fmt::format("{} on {} is another file (inode {}) than the one that was connected (inode {})",
-                          attachment.source.path, mount->source, inode, connected->inode),
-              "find out who replaced it; the guest's data are in the old one");
+                      fmt::format("{} on {} is another file (inode {}) than the one that was connected (inode {})",
+                                  attachment.source.path, mount->source, inode, connected->inode),
+                      "find out who replaced it; the guest's data are in the old one");
 }
 
 Result<StorageFacts> FileSystemVolumeDriver::facts(Call& call, const Volume&, const Attachment& attachment) {

@@ -390,14 +390,16 @@ TEST_F(LocalTest, ExtendRefusesAFullQcow2WhichWouldNotStayFull) {
   ASSERT_FALSE(grown.has_value());
   EXPECT_TRUE(is_error(grown.error(), ErrorKind::refused, "", "fully allocated"));
   EXPECT_NE(grown.error().next.find("qemu-img resize"), std::string::npos) << grown.error().next;
-  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 4 * kMiB, &journal_).value(), 4 * kMiB) << "the present size";
+  EXPECT_EQ(driver_of(volume).extend(volume, describe_it(volume), 4 * kMiB, &journal_).value(), 4 * kMiB)
+      << "the present size";
 }
 
 TEST_F(LocalTest, ExtendOfAFullRawImageTakesNothingWithoutTheRoom) {
   const Json volume = image(folder_.sparse_file("v.img", kMiB));
   const std::string path = volume["data"]["path"];
   probe_gives(path, "raw", Allocation::full, kMiB);
-  const auto grown = driver_of(volume).extend(volume, describe_it(volume), std::uint64_t{1} << 60, &journal_);  // an exbibyte
+  const auto grown =
+      driver_of(volume).extend(volume, describe_it(volume), std::uint64_t{1} << 60, &journal_);  // an exbibyte
   ASSERT_FALSE(grown.has_value());
   EXPECT_TRUE(is_error(grown.error(), ErrorKind::storage, "", "bytes more"));
   EXPECT_EQ(grown.error().next.find("preallocate"), std::string::npos) << grown.error().next;

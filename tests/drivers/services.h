@@ -41,10 +41,10 @@ class MemoryJournal : public VolumeJournal {
   Result<void> release(std::string_view resource) override;
   Result<Holders> holders(std::string_view resource) override;
 
-  std::vector<std::string> effects;    ///< What was begun, in order.
-  std::set<std::int64_t> unfinished;   ///< Indices of those that were not ended.
+  std::vector<std::string> effects;   ///< What was begun, in order.
+  std::set<std::int64_t> unfinished;  ///< Indices of those that were not ended.
   std::set<std::string> held;
-  std::size_t others = 0;              ///< How many other volumes hold whatever is asked about.
+  std::size_t others = 0;  ///< How many other volumes hold whatever is asked about.
 };
 
 /// Locks that nobody else takes.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Volumes on shares: what the drivers ask the host to run, what they make of its answers, and what they hold. The host is
-// a small model of mounts; tests/storage has real ones.
+// Volumes on shares: what the drivers ask the host to run, what they make of its answers, and what they hold. The host
+// is a small model of mounts; tests/storage has real ones.
 #include "services.h"
 
 namespace aiolos::test {
@@ -43,7 +43,8 @@ class ShareTest : public Drivers {
     EXPECT_CALL(commands_, run(_)).WillRepeatedly(Invoke([this](const Command& command) { return host(command); }));
     EXPECT_CALL(block_devices_, probe(_, _)).WillRepeatedly(Invoke([this](const std::string& path, const std::string&) {
       StorageFacts facts = facts_of(path, Allocation::full, kMiB);
-      for (const std::string& backing : backing_) facts.chain.push_back(facts_of(backing, Allocation::full, kMiB).chain[0]);
+      for (const std::string& backing : backing_)
+        facts.chain.push_back(facts_of(backing, Allocation::full, kMiB).chain[0]);
       return Result<StorageFacts>(facts);
     }));
   }
@@ -74,7 +75,9 @@ class ShareTest : public Drivers {
   }
 
   Result<Attachment> connect(const Json& volume) { return driver_of(volume).connect(volume, &journal_); }
-  Result<void> disconnect(const Json& volume) { return driver_of(volume).disconnect(volume, nullptr, false, &journal_); }
+  Result<void> disconnect(const Json& volume) {
+    return driver_of(volume).disconnect(volume, nullptr, false, &journal_);
+  }
 
   TemporaryFolder folder_;
   const std::string base_ = folder_.path("mnt");
@@ -106,8 +109,9 @@ TEST_F(ShareTest, MountsHoldsUnmountsAndReleases) {
   EXPECT_THAT(journal_.unfinished, IsEmpty());
   EXPECT_FALSE(std::filesystem::exists(nfs_point_));
   EXPECT_TRUE(disconnect(nfs()).has_value()) << "idempotent";
-  EXPECT_THAT(journal_.effects, ElementsAre("make the folder " + nfs_point_, "mount nas:/export at " + nfs_point_,
-                                            "unmount nas:/export from " + nfs_point_, "remove the folder " + nfs_point_));
+  EXPECT_THAT(journal_.effects,
+              ElementsAre("make the folder " + nfs_point_, "mount nas:/export at " + nfs_point_,
+                          "unmount nas:/export from " + nfs_point_, "remove the folder " + nfs_point_));
 }
 
 TEST_F(ShareTest, LeavesTheMountToOthersThatHoldIt) {
@@ -151,9 +155,9 @@ struct Options {
 
 TEST_F(ShareTest, NfsTakesOptionsAsCinderGivesThemAndNothingElse) {
   const Options table[] = {{nullptr, "vers=4.2,fg,retry=0"},
-                           {"-o vers=4.1,noac", "vers=4.2,vers=4.1,noac,fg,retry=0"},
-                           {"-overs=3", "vers=4.2,vers=3,fg,retry=0"},
-                           {"bg", "vers=4.2,bg,fg,retry=0"},
+                           {"-o vers=4.1,noac", "vers=4.1,noac,fg,retry=0"},
+                           {"-onfsvers=3", "nfsvers=3,fg,retry=0"},
+                           {"bg,v4.0,retry=9", "bg,v4.0,fg,retry=0"},
                            {"-o a  -o b", "vers=4.2,a,b,fg,retry=0"},
                            {"--move /", nullptr},
                            {"-f", nullptr}};
@@ -180,8 +184,8 @@ struct Complaint {
 
 TEST_F(ShareTest, NfsExplainsWhyAMountFailed) {
   const Complaint table[] = {
-      {"mount.nfs: mounting nas:/export failed, reason given by server: No such file or directory\n", ErrorKind::storage,
-       "no such path"},
+      {"mount.nfs: mounting nas:/export failed, reason given by server: No such file or directory\n",
+       ErrorKind::storage, "no such path"},
       {"mount.nfs: access denied by server while mounting nas:/export\n", ErrorKind::storage, "does not export"},
       {"mount.nfs: Connection refused\n", ErrorKind::retry, "no NFS server listens"},
       {"mount.nfs: Connection timed out\n", ErrorKind::retry, "does not answer"},
@@ -207,7 +211,8 @@ TEST_F(ShareTest, ReplacesAStaleMountThatNobodyUses) {
   table_ = {{"nas:/export", nfs_point_, "nfs4", "rw"}};
   EXPECT_CALL(commands_, run(_)).WillRepeatedly(Invoke([this](const Command& command) -> Result<CommandResult> {
     const bool asks = command.argv[0] == "stat" && command.argv[1] == "--file-system";
-    if (asks && ran_.empty()) return answer(1, "", "stat: cannot read file system information for 'x': Stale file handle\n");
+    if (asks && ran_.empty())
+      return answer(1, "", "stat: cannot read file system information for 'x': Stale file handle\n");
     return host(command);
   }));
   const auto connected = connect(nfs());
@@ -273,8 +278,8 @@ TEST_F(ShareTest, TargetIsTheFile) {
 TEST_F(ShareTest, QuobyteIsMountedAndValidatedAsByNova) {
   const auto connected = connect(quobyte());
   ASSERT_TRUE(connected.has_value()) << describe(connected.error());
-  EXPECT_THAT(ran_, ElementsAre(ElementsAre("mount.quobyte", "--disable-xattrs", "registry/volume", quobyte_point_, "-c",
-                                            "/etc/quobyte/client.cfg")));
+  EXPECT_THAT(ran_, ElementsAre(ElementsAre("mount.quobyte", "--disable-xattrs", "registry/volume", quobyte_point_,
+                                            "-c", "/etc/quobyte/client.cfg")));
   file_answer_ = answer(0, "81a4 8\n");
   EXPECT_TRUE(driver_of(quobyte()).verify(quobyte(), *connected).has_value()) << "FUSE numbers files anew";
 }

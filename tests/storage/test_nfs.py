@@ -2,69 +2,18 @@
 """NFS volumes: files of a real export, mounted, attached to a running guest, grown, and taken away; and what goes wrong."""
 
 import contextlib
-import json
 import pathlib
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 from harness import BAD_INPUT, FAILED, REFUSED, TRY_AGAIN, domain_disks, write_and_verify
-from shares import StandIn, in_time, killer, mount_point, mounted_at, preallocated, qcow2, sparse
+from shares import Attaching, StandIn, in_time, killer, mounted_at, preallocated, qcow2, sparse
 from tools import MIB, run
-
-
-def serial_of(name: str) -> str:
-    return f"{name:-<20}"
-
-
-class Host:
-    """This host's side of the tests: attaches volumes of one export by name."""
-
-    def __init__(self, aiolos, nfs, base: pathlib.Path):
-        self.aiolos = aiolos
-        self.guest = aiolos.guest
-        self.nfs = nfs
-        self.base = base
-        self.configure()
-
-    def configure(self, **more: str) -> None:
-        self.aiolos.configure(f"nfs: {json.dumps({'mount_point_base': str(self.base), **more})}\n")
-
-    def volume(self, name: str, volume_format: str = "raw", export: str | None = None) -> dict:
-        info = self.nfs.connection_info(name, volume_format)
-        info["serial"] = serial_of(name)
-        if export:
-            info["data"]["export"] = export
-        return info
-
-    def disk(self, name: str) -> str:
-        """The guest's device of that volume."""
-        return self.guest.wait_disk(serial_of(name))
-
-    def place(self, export: str | None = None) -> pathlib.Path:
-        return mount_point(self.base, export or self.nfs.export)
-
-    def attach(self, info: dict, dev: str = "vdb", **options):
-        arguments = ["attach", "--json", "--domain", self.guest.name, *self.aiolos.request(info, dev)]
-        return self.aiolos.run(*arguments, **options)
-
-    def detach(self, dev: str = "vdb", *more: str, **options):
-        return self.aiolos.detach("--json", *more, dev=dev, **options)
-
-    def held(self) -> list:
-        return self.aiolos.run("attachments", "--json", "--config", str(self.aiolos.config)).json()["attachments"]
-
-    def assert_nothing_left(self) -> None:
-        assert self.held() == []
-        assert not list(self.base.iterdir()) if self.base.exists() else True
-
-    def close(self) -> None:
-        for dev in domain_disks(self.guest):
-            self.detach(dev, "--force", expect=None)
 
 
 @pytest.fixture
 def host(host_as_before, aiolos, nfs, tmp_path):
-    made = Host(aiolos, nfs, tmp_path / "mnt")
+    made = Attaching(aiolos, nfs, tmp_path / "mnt")
     yield made
     made.close()
 
@@ -82,7 +31,7 @@ def mounted(source: str, place: pathlib.Path, *options: str):
             place.rmdir()
 
 
-def driver_of(host: Host, dev: str = "vdb") -> ElementTree.Element:
+def driver_of(host: Attaching, dev: str = "vdb") -> ElementTree.Element:
     return domain_disks(host.guest)[dev].find("driver")
 
 
@@ -90,7 +39,7 @@ def driver_of(host: Host, dev: str = "vdb") -> ElementTree.Element:
 
 
 def test_preallocated_file_is_attached_native_written_and_detached(host):
-    preallocated(host.nfs.folder / "full")
+    preallocated(host.share.folder / "full")
     answer = host.attach(host.volume("full")).json()
     assert answer["aio"]["mode"] == "native"
     assert driver_of(host).get("io") == "native"
@@ -101,8 +50,8 @@ def test_preallocated_file_is_attached_native_written_and_detached(host):
 
 
 def test_two_files_share_a_mount_and_the_last_one_unmounts(host):
-    preallocated(host.nfs.folder / "full")
-    sparse(host.nfs.folder / "holes")
+    preallocated(host.share.folder / "full")
+    sparse(host.share.folder / "holes")
     host.attach(host.volume("full"), "vdb")
     sparse_answer = host.attach(host.volume("holes"), "vdc").json()
     assert sparse_answer["aio"]["mode"] != "native"
@@ -114,8 +63,8 @@ def test_two_files_share_a_mount_and_the_last_one_unmounts(host):
 
 
 def test_mount_that_was_there_is_used_and_stays(host):
-    sparse(host.nfs.folder / "v")
-    with mounted(host.nfs.export, host.place()):
+    sparse(host.share.folder / "v")
+    with mounted(host.share.export, host.place()):
         host.attach(host.volume("v"))
         assert len(mounted_at(host.place())) == 1
         host.detach()
@@ -123,7 +72,7 @@ def test_mount_that_was_there_is_used_and_stays(host):
 
 
 def test_mount_options_of_configuration_and_volume(host):
-    sparse(host.nfs.folder / "v")
+    sparse(host.share.folder / "v")
     host.configure(mount_options="vers=4.2,nconnect=2")
     info = host.volume("v")
     info["data"]["options"] = "-o vers=4.1,noac"
@@ -136,12 +85,12 @@ def test_mount_options_of_configuration_and_volume(host):
 
 
 def test_qcow2_with_a_backing_chain_on_the_share(host):
-    qcow2(host.nfs.folder / "base")
-    run("qemu-io", "-f", "qcow2", "-c", "write -P 0xb5 1M 1M", host.nfs.folder / "base")
-    qcow2(host.nfs.folder / "middle", backing_file="base", backing_fmt="qcow2")
-    qcow2(host.nfs.folder / "top", backing_file="middle", backing_fmt="qcow2")
+    qcow2(host.share.folder / "base")
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 0xb5 1M 1M", host.share.folder / "base")
+    qcow2(host.share.folder / "middle", backing_file="base", backing_fmt="qcow2")
+    qcow2(host.share.folder / "top", backing_file="middle", backing_fmt="qcow2")
     answer = host.attach(host.volume("top", "qcow2")).json()
-    assert [pathlib.Path(layer["path"]).name for layer in answer["facts"]["chain"]] == ["top", "middle", "base"]
+    assert [pathlib.Path(layer["path"]).name for layer in answer["facts"]["storage"]["chain"]] == ["top", "middle", "base"]
     device = host.disk("top")
     assert host.guest.check(f"dd if={device} bs=1M skip=1 count=1 2>/dev/null | tr -d '\\265' | wc -c").strip() == "0"
     host.detach()
@@ -151,13 +100,13 @@ def test_qcow2_with_a_backing_chain_on_the_share(host):
 # --- growing ----------------------------------------------------------------------------------------------------------
 
 
-def guest_size(host: Host, name: str) -> int:
+def guest_size(host: Attaching, name: str) -> int:
     return int(host.guest.check(f"blockdev --getsize64 {host.disk(name)}"))
 
 
 def test_extend_keeps_full_full_sparse_sparse_and_leaves_qcow2_to_qemu(host):
-    files = {"vdb": preallocated(host.nfs.folder / "full"), "vdc": sparse(host.nfs.folder / "holes"),
-             "vdd": qcow2(host.nfs.folder / "image")}
+    files = {"vdb": preallocated(host.share.folder / "full"), "vdc": sparse(host.share.folder / "holes"),
+             "vdd": qcow2(host.share.folder / "image")}
     for dev, file in files.items():
         host.attach(host.volume(file.name, "qcow2" if dev == "vdd" else "raw"), dev)
         host.aiolos.extend(24 * MIB, dev=dev)
@@ -168,11 +117,11 @@ def test_extend_keeps_full_full_sparse_sparse_and_leaves_qcow2_to_qemu(host):
 
 
 def test_extend_of_a_full_file_on_a_full_disk_changes_nothing(host):
-    file = preallocated(host.nfs.folder / "full")
+    file = preallocated(host.share.folder / "full")
     host.attach(host.volume("full"))
-    host.nfs.fill(leave=4 * MIB)
+    host.share.fill(leave=4 * MIB)
     error = host.aiolos.extend(64 * MIB, "--json", expect=FAILED).error()
-    host.nfs.empty()
+    host.share.empty()
     assert "bytes more" in error["message"]
     assert file.stat().st_size == 16 * MIB
 
@@ -181,11 +130,11 @@ def test_extend_of_a_full_file_on_a_full_disk_changes_nothing(host):
 
 
 def test_another_export_at_the_mount_point_is_refused(host):
-    sparse(host.nfs.folder / "v")
-    other = f"{host.nfs.network.portals[1]}:/"
+    sparse(host.share.folder / "v")
+    other = f"{host.share.network.portals[1]}:/"
     with mounted(other, host.place()):
         error = host.attach(host.volume("v"), expect=REFUSED).error()
-        assert host.nfs.export in error["message"] and other in error["message"]
+        assert host.share.export in error["message"] and other in error["message"]
         assert mounted_at(host.place())
 
 
@@ -196,32 +145,32 @@ def test_file_that_is_not_there(host):
 
 
 def test_folder_and_wrong_format_are_no_volumes(host):
-    (host.nfs.folder / "folder").mkdir()
+    (host.share.folder / "folder").mkdir()
     assert "no regular file" in host.attach(host.volume("folder"), expect=BAD_INPUT).error()["message"]
-    sparse(host.nfs.folder / "raw")
+    sparse(host.share.folder / "raw")
     assert "is not a qcow2 image" in host.attach(host.volume("raw", "qcow2"), expect=BAD_INPUT).error()["message"]
     host.assert_nothing_left()
 
 
 def test_files_outside_of_the_share_are_refused(host, tmp_path):
     outside = sparse(tmp_path / "outside")
-    (host.nfs.folder / "link").symlink_to("/etc")
+    (host.share.folder / "link").symlink_to("/etc")
     error = host.attach(host.volume("link/passwd"), expect=REFUSED).error()
     assert "/etc/passwd" in error["message"]
-    qcow2(host.nfs.folder / "top", backing_file=str(outside), backing_fmt="raw")
+    qcow2(host.share.folder / "top", backing_file=str(outside), backing_fmt="raw")
     assert str(outside) in host.attach(host.volume("top", "qcow2"), expect=REFUSED).error()["message"]
     host.assert_nothing_left()
 
 
 def test_missing_backing_image_is_named(host):
-    qcow2(host.nfs.folder / "top", backing_file="gone", backing_fmt="qcow2")
+    qcow2(host.share.folder / "top", backing_file="gone", backing_fmt="qcow2")
     error = host.attach(host.volume("top", "qcow2"), expect=FAILED).error()
     assert "backing image" in error["message"] and "/gone" in error["message"]
     host.assert_nothing_left()
 
 
 def test_file_that_another_has_replaced_is_not_taken_for_the_volume(host):
-    preallocated(host.nfs.folder / "v")
+    preallocated(host.share.folder / "v")
     host.attach(host.volume("v"))
     sparse(host.place() / "new").rename(host.place() / "v")
     assert "inode" in host.detach(expect=REFUSED).error()["message"]
@@ -234,41 +183,41 @@ def test_file_that_another_has_replaced_is_not_taken_for_the_volume(host):
 
 
 def test_wrong_path_and_export_to_others(host):
-    error = host.attach(host.volume("v", export=f"{host.nfs.network.portals[0]}:/nowhere"), expect=FAILED).error()
+    error = host.attach(host.volume("v", export=f"{host.share.network.portals[0]}:/nowhere"), expect=FAILED).error()
     assert "no such path" in error["message"] and error["where"] == "/data/export"
-    host.nfs.network.inside("exportfs", "-ua")
+    host.share.network.inside("exportfs", "-ua")
     error = host.attach(host.volume("v"), expect=FAILED).error()
     assert "does not export it" in error["message"] or "no such path" in error["message"]
     host.assert_nothing_left()
 
 
 def test_stopped_server_is_an_error_in_time(host):
-    host.nfs.stop()
-    with in_time(12):
+    host.share.stop()
+    with in_time():
         error = host.attach(host.volume("v"), expect=TRY_AGAIN).error()
-    assert host.nfs.export in error["message"]
+    assert host.share.export in error["message"]
     host.assert_nothing_left()
 
 
 def test_server_that_swallows_packets_is_an_error_in_time(host):
-    host.nfs.network.swallow(0)
-    with in_time(13):  # the command's ten seconds, and the emulated processor's own
+    host.share.network.swallow(0)
+    with in_time():
         error = host.attach(host.volume("v"), expect=TRY_AGAIN).error()
     assert "does not answer" in error["message"]
     host.assert_nothing_left()
 
 
 def test_server_that_stops_under_a_mount_is_named_in_time(host):
-    preallocated(host.nfs.folder / "v")
-    sparse(host.nfs.folder / "w")
+    preallocated(host.share.folder / "v")
+    sparse(host.share.folder / "w")
     host.attach(host.volume("v"))
-    host.nfs.stop()
-    with in_time(12):
+    host.share.stop()
+    with in_time():
         error = host.attach(host.volume("w"), "vdc", expect=TRY_AGAIN).error()
-    assert host.nfs.export in error["message"] and "1 other volume" in error["message"]
-    with in_time(12):
+    assert host.share.export in error["message"] and "1 other volume" in error["message"]
+    with in_time():
         assert "does not answer" in host.detach(expect=TRY_AGAIN).error()["message"]
-    host.nfs.start()
+    host.share.start()
     host.detach()
     host.assert_nothing_left()
 
@@ -276,7 +225,7 @@ def test_server_that_stops_under_a_mount_is_named_in_time(host):
 @pytest.fixture
 def folder_share(host):
     """An export whose folder can be replaced, which makes every mount of it stale."""
-    folder = host.nfs.folder / "share"
+    folder = host.share.folder / "share"
 
     def replace() -> None:
         if folder.exists():
@@ -286,7 +235,7 @@ def folder_share(host):
         sparse(folder / "w")
 
     replace()
-    return f"{host.nfs.export}share", replace
+    return f"{host.share.export}share", replace
 
 
 def test_stale_mount_that_nobody_uses_is_replaced(host, folder_share):
@@ -314,7 +263,7 @@ def test_stale_mount_that_is_used_is_an_error_and_goes_with_its_last_user(host, 
 
 
 def test_mount_that_others_use_stays(host):
-    sparse(host.nfs.folder / "v")
+    sparse(host.share.folder / "v")
     host.attach(host.volume("v"))
     with open(host.place() / "v", "rb"):
         host.detach()
@@ -329,7 +278,7 @@ def test_mount_that_others_use_stays(host):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_while_mounting_is_undone_by_detach(host, when):
-    sparse(host.nfs.folder / "v")
+    sparse(host.share.folder / "v")
     with killer("mount.nfs", when):
         assert host.attach(host.volume("v"), expect=None).status == -9
     assert len(host.held()) == 1
@@ -341,7 +290,7 @@ def test_killed_while_mounting_is_undone_by_detach(host, when):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_while_unmounting_is_finished_by_detach(host, when):
-    sparse(host.nfs.folder / "v")
+    sparse(host.share.folder / "v")
     host.attach(host.volume("v"))
     with killer("umount", when):
         assert host.detach(expect=None).status == -9

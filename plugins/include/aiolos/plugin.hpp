@@ -326,14 +326,14 @@ class BlockVolumeDriver : public VolumeDriver {
 ///     }
 ///   };
 ///
-/// describe: the file `data.name` below the mount point that Nova computes for `data.export`; format from `data.format`,
-/// raw if absent. target: that file.
+/// describe: the file `data.name` below the mount point that Nova computes for `data.export`; format from
+/// `data.format`, raw if absent. target: that file.
 ///
-/// connect mounts the share unless it is mounted, and looks whether the file is there, is of its format and has no backing
-/// image outside of the share. The volumes of one share hold its mount point; the last one's disconnect unmounts it and
-/// removes the folder. A share that was mounted before any of them is used, and never unmounted. One that does not answer
-/// any more is replaced if nobody uses it, and else is an error that may be tried again. No server holds up anything for
-/// longer than about ten seconds.
+/// connect mounts the share unless it is mounted, and looks whether the file is there, is of its format and has no
+/// backing image outside of the share. The volumes of one share hold its mount point; the last one's disconnect
+/// unmounts it and removes the folder. A share that was mounted before any of them is used, and never unmounted. One
+/// that does not answer any more is replaced if nobody uses it, and else is an error that may be tried again. No server
+/// holds up anything for longer than about ten seconds.
 class FileSystemVolumeDriver : public VolumeDriver {
  public:
   /// @param storage what to call it in reasons: "the NFS file".
@@ -359,7 +359,8 @@ class FileSystemVolumeDriver : public VolumeDriver {
   virtual Error mount_failure(const CommandResult& result, const std::string& share) const;
   /// Whether a row of the mount table is that share. Not overridden: its source is, but for slashes at its end.
   virtual bool is_mount_of(const Mount& mount, const std::string& share) const;
-  /// Whether a share that answers really is one: asked after mounting, and of a mount that was there. Not overridden: yes.
+  /// Whether a share that answers really is one: asked after mounting, and of a mount that was there. Not overridden:
+  /// yes.
   virtual Result<void> validate(Call& call, const Mount& mount) const;
   /// Whether a file has the same inode number each time its share is mounted. Not overridden: yes.
   virtual bool keeps_inode_numbers() const { return true; }
