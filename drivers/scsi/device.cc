@@ -56,11 +56,13 @@ std::optional<Address> parse_address(std::string_view text) {
   return address;
 }
 
-std::uint64_t kernel_lun(std::uint64_t lun, std::string_view addressing_mode) {
+std::optional<std::uint64_t> kernel_lun(std::uint64_t lun, std::string_view addressing_mode) {
   constexpr std::uint64_t kFlatSpace = 0x4000;  // SAM-4, 4.7.7.3: method 01b
   constexpr std::uint64_t kPeripheralLimit = 256;
-  const bool flat = addressing_mode == "SAM" || (addressing_mode == "SAM2" && lun >= kPeripheralLimit);
-  return flat ? lun | kFlatSpace : lun;
+  if (addressing_mode == "SAM" || addressing_mode == "transparent") return lun;
+  if (addressing_mode == "SAM2") return lun < kPeripheralLimit ? lun : lun | kFlatSpace;
+  if (addressing_mode == "SAM3-flat") return lun | kFlatSpace;
+  return std::nullopt;
 }
 
 std::optional<Disk> find_disk(const Sysfs& sysfs, const Address& address) {

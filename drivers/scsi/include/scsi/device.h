@@ -29,9 +29,10 @@ std::string to_string(const Address& address);
 /// The inverse; nullopt if it is none.
 std::optional<Address> parse_address(std::string_view text);
 
-/// The kernel's number of a LUN that Cinder gives with `data.addressing_mode`: "SAM" sets flat space addressing, "SAM2"
-/// does so from 256 on, anything else leaves it. Source: os-brick, initiator/linuxscsi.py, lun_for_addressing.
-std::uint64_t kernel_lun(std::uint64_t lun, std::string_view addressing_mode);
+/// The kernel's number of a LUN that Cinder gives with `data.addressing_mode`: "SAM3-flat" sets flat space addressing,
+/// "SAM2" does so from 256 on, "SAM" and "transparent" leave the number as it is. nullopt for a mode that is none.
+/// Source: os-brick 6.4, initiator/linuxscsi.py, lun_for_addressing.
+std::optional<std::uint64_t> kernel_lun(std::uint64_t lun, std::string_view addressing_mode);
 
 /// A disk of this host: a SCSI device that sd has bound to.
 struct Disk {
