@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures for tests on real storage. Tests of this folder run in the storage VM; see in_vm.py."""
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -9,12 +10,12 @@ import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "guest"), str(HERE.parent / "e2e")]
-import harness  # noqa: E402
 import host_state  # noqa: E402
 import in_vm  # noqa: E402
 import shares  # noqa: E402
 import targets  # noqa: E402
-from guest import Guest  # noqa: E402
+from guest import Guest, GuestError  # noqa: E402
+from harness import PROJECT, Aiolos, domain_disks  # noqa: E402
 from tools import MIB, load  # noqa: E402
 
 
@@ -125,6 +126,11 @@ def guest():
 
 @pytest.fixture
 def aiolos(guest, tmp_path):
-    """The command under test, on the guest, with state of its own."""
-    binary = pathlib.Path(os.environ.get("AIOLOS", harness.PROJECT / "build/dev/bin/aiolos"))
-    return harness.Aiolos(binary, guest, tmp_path)
+    """The command with a journal of its own, configured for the guest. What a test leaves attached is taken from the guest
+    and from the host; name it after the storage, so that this comes first."""
+    command = Aiolos(pathlib.Path(os.environ.get("AIOLOS") or PROJECT / "build/dev/bin/aiolos"), guest, tmp_path)
+    yield command
+    for target in domain_disks(guest):
+        if command.detach("--force", dev=target, expect=None).status != 0:
+            with contextlib.suppress(GuestError):
+                guest.virsh("detach-disk", guest.name, target, "--live")

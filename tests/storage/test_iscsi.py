@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""iSCSI volumes on one and on two portals, attached to a guest by the aiolos command."""
+
+import contextlib
+import copy
+import pathlib
+import subprocess
+import time
+
+import pytest
+from harness import BAD_INPUT, DONE, FAILED, MIB, REFUSED, TRY_AGAIN, domain_disks, write_pattern
+from host_state import host_state, wait_for_host_state
+from targets import IscsiTarget
+from targets import Volume as StorageVolume
+from tools import SYS, read, run, size_of, wait_for
+
+VERIFY = ("fio --name=verify --filename={device} --rw=randwrite --bs=64k --size={size} --iodepth=8 --ioengine=libaio "
+          "--direct=1 --verify=crc32c --do_verify=1 --verify_fatal=1 {more}")
+MULTIPATH = "iscsi: {use_multipath: true}\n"
+
+
+class Lun:
+    """A volume that a target shows, with the connection_info that Cinder would give for it."""
+
+    def __init__(self, target: IscsiTarget, volume: StorageVolume, *, multipath: bool = False):
+        self.target = target
+        self.volume = volume
+        self.number = target.map(volume)
+        self.connection_info = target.connection_info(self.number, multipath=multipath)
+
+    @property
+    def serial(self) -> str:
+        return self.connection_info["serial"]
+
+    def other(self, **changes: object) -> "Lun":
+        """As this one, with other members of data; None takes one away."""
+        changed = copy.copy(self)
+        changed.connection_info = copy.deepcopy(self.connection_info)
+        data = changed.connection_info["data"] | changes
+        changed.connection_info["data"] = {key: value for key, value in data.items() if value is not None}
+        return changed
+
+
+@pytest.fixture
+def lun(iscsi, volume):
+    return Lun(iscsi, volume)
+
+
+@pytest.fixture
+def leaves_nothing(lun, aiolos):
+    """After the test, and before the fixtures clean up, the host is as it was before, the journal is empty, and no
+    password was written anywhere."""
+    before = host_state()
+    yield
+    wait_for_host_state(before)
+    assert aiolos.run("attachments", "--config", str(aiolos.config), "--json").json()["attachments"] == []
+    searched = ["/etc/iscsi", str(aiolos.folder / "state")]
+    found = run("grep", "-rl", "-e", "volume-secret", *searched, check=False).stdout
+    assert found == "", "a password was left"
+
+
+@pytest.fixture
+def multipath_lun(iscsi, volume, multipath, aiolos):
+    aiolos.configure(MULTIPATH)
+    return Lun(iscsi, volume, multipath=True)
+
+
+@pytest.fixture
+def multipath_leaves_nothing(multipath_lun, aiolos):
+    before = host_state()
+    yield
+    wait_for_host_state(before)
+    assert aiolos.run("attachments", "--config", str(aiolos.config), "--json").json()["attachments"] == []
+
+
+def source_of(guest, dev: str = "vdb") -> pathlib.Path:
+    return pathlib.Path(domain_disks(guest)[dev].find("source").get("dev"))
+
+
+def sessions() -> list[str]:
+    return host_state()["iSCSI sessions"]
+
+
+def scsi_disks() -> list[str]:
+    return sorted(path.name for path in (SYS / "block").glob("sd*"))
+
+
+@contextlib.contextmanager
+def at_most(seconds: float):
+    begun = time.monotonic()
+    yield
+    took = time.monotonic() - begun
+    assert took < seconds, f"that took {took:.1f} s"
+
+
+def verify_io(guest, lun: Lun, size: str = "4M", more: str = "") -> None:
+    device = guest.wait_disk(lun.serial)
+    guest.check(VERIFY.format(device=device, size=size, more=more), timeout=180)
+
+
+# --- one path ---------------------------------------------------------------------------------------------------------
+
+
+def test_attach_write_detach(aiolos, guest, lun, leaves_nothing):
+    first = aiolos.attach(lun, "--json").json()
+    assert source_of(guest) == pathlib.Path(f"/dev/disk/by-id/scsi-{lun.volume.wwid}")
+    assert first["aio"]["mode"] == "native"
+    assert len(scsi_disks()) == 1
+    again = aiolos.attach(lun, "--json").json()
+    assert (again["xml"], again["aio"]["mode"]) == (first["xml"], "native")
+
+    verify_io(guest, lun)
+    write_pattern(guest, guest.wait_disk(lun.serial))
+    assert lun.volume.content(0, MIB) == b"Z" * MIB
+    aiolos.detach()
+    guest.wait_no_disk(lun.serial)
+    aiolos.detach()
+
+
+def test_only_the_volumes_lun_is_scanned(aiolos, iscsi, lun, other_volume, leaves_nothing):
+    iscsi.map(other_volume)
+    aiolos.attach(lun)
+    assert len(scsi_disks()) == 1
+    aiolos.detach()
+
+
+def test_two_luns_share_a_session(aiolos, guest, iscsi, lun, other_volume, leaves_nothing):
+    second = Lun(iscsi, other_volume)
+    aiolos.attach(lun)
+    aiolos.attach(second, dev="vdc")
+    assert len(sessions()) == 1 and len(scsi_disks()) == 2
+    aiolos.detach()
+    assert len(sessions()) == 1 and len(scsi_disks()) == 1
+    write_pattern(guest, guest.wait_disk(second.serial))
+    assert other_volume.content(0, MIB) == b"Z" * MIB
+    aiolos.detach(dev="vdc")
+    assert sessions() == []
+
+
+def test_a_session_that_was_there_stays(aiolos, iscsi, initiator, lun):
+    initiator.login(iscsi, paths=[0])
+    disk = initiator.disk(iscsi, 0, lun.number)
+    before = host_state()
+    aiolos.attach(lun)
+    aiolos.detach()
+    wait_for_host_state(before)
+    assert disk.exists()
+
+
+def test_a_session_in_use_by_another_lun_stays(aiolos, guest, iscsi, lun, other_volume):
+    """A LUN that somebody else had scanned in the session that connect made."""
+    second = iscsi.map(other_volume)
+    aiolos.attach(lun)
+    host = next((SYS / "class/iscsi_host").iterdir()).name
+    (SYS / f"class/scsi_host/{host}/scan").write_text(f"0 0 {second}")
+    aiolos.detach()
+    assert len(sessions()) == 1 and len(scsi_disks()) == 1
+
+
+def test_extend(aiolos, guest, lun, leaves_nothing):
+    aiolos.attach(lun)
+    refused = aiolos.extend(96 * MIB, "--json", expect=FAILED).error()
+    assert "grow" in refused["next"]
+    lun.volume.grow(96 * MIB)
+    aiolos.extend(96 * MIB)
+    device = guest.wait_disk(lun.serial)
+    assert int(guest.check(f"cat /sys/block/{device.removeprefix('/dev/')}/size")) * 512 == 96 * MIB
+    aiolos.detach()
+
+
+# --- logging in -------------------------------------------------------------------------------------------------------
+
+
+def test_chap_password_is_on_no_command_line(aiolos, lun, leaves_nothing):
+    """A shell in the VM looks at all command lines, all the time."""
+    watch = subprocess.Popen(
+        ["/usr/bin/python3", "-c",
+         "import pathlib\nwhile True:\n for p in pathlib.Path('/proc').glob('[0-9]*/cmdline'):\n"
+         "  try:\n   if b'volume-' + b'secret' in p.read_bytes(): print(p.read_bytes(), flush=True)\n"
+         "  except OSError: pass"], stdout=subprocess.PIPE, text=True)
+    aiolos.attach(lun)
+    records = list(pathlib.Path("/etc/iscsi/nodes").glob("*/*"))
+    assert [oct(record.stat().st_mode & 0o777) for record in records] == ["0o600"]
+    aiolos.detach()
+    watch.kill()
+    assert watch.communicate()[0] == ""
+
+
+@pytest.mark.parametrize("changes, where", [
+    ({"auth_password": "wrong-secret"}, "/data/auth_password"),
+    ({"auth_username": "nobody"}, "/data/auth_password"),
+    ({"auth_method": None, "auth_username": None, "auth_password": None}, "/data/auth_method"),
+])
+def test_wrong_chap_is_refused(aiolos, lun, leaves_nothing, changes, where):
+    with at_most(10):
+        error = aiolos.attach(lun.other(**changes), "--json", expect=BAD_INPUT).error()
+    assert "refuses this host's login" in error["message"] and error["where"] == where
+    assert "secret" not in str(error).replace("auth_password", "")
+    assert list(pathlib.Path("/etc/iscsi/nodes").glob("*/*")) == []
+
+
+def test_chap_missing_a_password(aiolos, lun, leaves_nothing):
+    error = aiolos.attach(lun.other(auth_password=None), "--json", expect=BAD_INPUT).error()
+    assert error["where"] == "/data/auth_password"
+
+
+def test_unknown_target(aiolos, lun, leaves_nothing):
+    with at_most(12):
+        error = aiolos.attach(lun.other(target_iqn=lun.target.iqn + "x"), "--json", expect=TRY_AGAIN).error()
+    assert "no such target" in error["message"]
+
+
+def test_no_such_lun(aiolos, lun, leaves_nothing):
+    with at_most(15):
+        error = aiolos.attach(lun.other(target_lun=9), "--json", expect=FAILED).error()
+    assert "shows no LUN 9" in error["message"]
+
+
+@pytest.mark.parametrize("fault", ["pull", "swallow", "close"])
+def test_dead_portal(aiolos, iscsi, lun, leaves_nothing, fault):
+    {"pull": iscsi.network.pull, "swallow": iscsi.network.swallow, "close": iscsi.close_portal}[fault](0)
+    with at_most(10):
+        error = aiolos.attach(lun, "--json", expect=TRY_AGAIN).error()
+    assert "10.1.0.1:3260" in error["message"] and "does not answer" in error["message"]
+
+
+def test_second_portal_is_used_where_the_first_is_dead(aiolos, iscsi, volume, guest):
+    lun = Lun(iscsi, volume, multipath=True)
+    before = host_state()
+    iscsi.network.swallow(0)
+    with at_most(15):
+        aiolos.attach(lun)
+    assert len(sessions()) == 1 and "10.2.0.1" in sessions()[0]
+    aiolos.detach()
+    wait_for_host_state(before)
+
+
+def test_iscsid_is_not_running(aiolos, initiator, lun, leaves_nothing):
+    run("iscsiadm", "-k", "0")
+    try:
+        with at_most(10):
+            error = aiolos.attach(lun, "--json", expect=BAD_INPUT).error()
+        assert "iscsid does not run" in error["message"]
+    finally:
+        run("iscsid")
+        wait_for(lambda: run("iscsiadm", "-m", "session", check=False).returncode in (0, 21), "iscsid")
+
+
+# --- the wrong volume -------------------------------------------------------------------------------------------------
+
+
+def test_renumbered_lun_is_refused(aiolos, guest, iscsi, lun, other_volume, leaves_nothing):
+    aiolos.attach(lun)
+    iscsi.unmap(lun.number)
+    iscsi.map(other_volume, lun.number)
+    for refused in (aiolos.detach("--json", expect=REFUSED), aiolos.extend(96 * MIB, "--json", expect=REFUSED)):
+        assert lun.volume.wwid in refused.error()["message"] and other_volume.wwid in refused.error()["message"]
+    aiolos.detach("--force")
+    guest.wait_no_disk(lun.serial)
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def test_target_gone_during_io_is_detached_by_force(aiolos, guest, iscsi, lun, leaves_nothing):
+    """With the initiator's patience cut to 3 s, as its operator may: until then the guest's I/O waits."""
+    aiolos.attach(lun)
+    device = guest.wait_disk(lun.serial)
+    for patience in (SYS / "class/iscsi_session").glob("*/recovery_tmo"):
+        patience.write_text("3")
+    guest.check(f"(dd if=/dev/zero of={device} bs=64k oflag=direct >/dev/null 2>&1 &)")
+    iscsi.network.pull(0)
+    wait_for(lambda: not sessions()[0].endswith("LOGGED_IN"), "the session to fail")
+    with at_most(15):
+        error = aiolos.detach("--json", expect=TRY_AGAIN).error()
+    assert "answers" in error["message"] and "--force" in error["next"]
+    with at_most(60):
+        aiolos.detach("--force")
+
+
+def test_device_in_use_on_the_host_is_not_taken_away(aiolos, guest, lun, leaves_nothing):
+    aiolos.attach(lun)
+    with open(source_of(guest), "rb"):
+        error = aiolos.detach("--json", expect=REFUSED).error()
+        assert "python" in error["message"]
+        assert len(sessions()) == 1
+    aiolos.detach()
+
+
+@pytest.mark.parametrize("effect", range(1, 4))
+def test_killed_between_effects(aiolos, guest, lun, leaves_nothing, effect):
+    """An attach that is killed after so many of its side effects; the next detach undoes them."""
+    process = subprocess.Popen([str(aiolos.binary), "attach", "--domain", guest.name, *aiolos.request(lun.connection_info)],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = {1: lambda: list(pathlib.Path("/etc/iscsi/nodes").glob("*/*")), 2: sessions, 3: scsi_disks}[effect]
+    while not done() and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    aiolos.detach(expect=None)
+    assert sessions() == [] and scsi_disks() == []
+
+
+# --- multipath --------------------------------------------------------------------------------------------------------
+
+
+def test_multipath_attach_write_detach(aiolos, guest, multipath, multipath_lun, multipath_leaves_nothing):
+    aiolos.attach(multipath_lun)
+    assert source_of(guest) == pathlib.Path(f"/dev/disk/by-id/dm-uuid-mpath-{multipath_lun.volume.wwid}")
+    assert len(sessions()) == 2 and len(scsi_disks()) == 2
+    multipath.wait_map(multipath_lun.volume.wwid, paths=2)
+    verify_io(guest, multipath_lun)
+    aiolos.detach()
+
+
+def test_multipath_discovers_the_other_portal(aiolos, iscsi, multipath, volume):
+    aiolos.configure(MULTIPATH)
+    lun = Lun(iscsi, volume)
+    before = host_state()
+    aiolos.attach(lun)
+    assert len(sessions()) == 2
+    aiolos.detach()
+    wait_for_host_state(before)
+
+
+def test_multipath_with_a_dead_portal(aiolos, guest, iscsi, multipath, multipath_lun, multipath_leaves_nothing):
+    iscsi.network.swallow(0)
+    with at_most(20):
+        aiolos.attach(multipath_lun)
+    assert len(sessions()) == 1
+    assert source_of(guest).name == f"dm-uuid-mpath-{multipath_lun.volume.wwid}"
+    aiolos.detach()
+
+
+def test_multipath_survives_a_path_during_io(aiolos, guest, iscsi, multipath, multipath_lun, multipath_leaves_nothing):
+    aiolos.attach(multipath_lun)
+    wwid = multipath_lun.volume.wwid
+    device = guest.wait_disk(multipath_lun.serial)
+    multipath.wait_map(wwid, paths=2)
+    guest.check("(" + VERIFY.format(device=device, size="16M", more="--time_based --runtime=12 >/run/fio.log 2>&1; "
+                                                                     "echo $? >/run/fio.status) &"))
+    iscsi.network.pull(0)
+    wait_for(lambda: list(multipath.paths(wwid).values()).count("failed") == 1, "the path to fail")
+    error = aiolos.extend(96 * MIB, "--json", expect=REFUSED).error()
+    assert "10.1.0.1:3260" in error["message"]
+    iscsi.network.plug(0)
+    multipath.wait_map(wwid, paths=2)
+    guest.check("while [ ! -e /run/fio.status ]; do sleep 0.2; done; s=$(cat /run/fio.status); rm /run/fio.status; exit $s",
+                timeout=120)
+    aiolos.detach()
+
+
+def test_multipath_extend(aiolos, guest, multipath, multipath_lun, multipath_leaves_nothing):
+    aiolos.attach(multipath_lun)
+    multipath.wait_map(multipath_lun.volume.wwid, paths=2)
+    multipath_lun.volume.grow(96 * MIB)
+    aiolos.extend(96 * MIB)
+    assert size_of(source_of(guest)) == 96 * MIB
+    aiolos.detach()
+
+
+def test_multipath_without_multipathd_uses_one_path(aiolos, guest, iscsi, volume):
+    aiolos.configure(MULTIPATH)
+    lun = Lun(iscsi, volume, multipath=True)
+    before = host_state()
+    attached = aiolos.attach(lun)
+    assert "one path only" in attached.err
+    aiolos.detach()
+    wait_for_host_state(before)
