@@ -16,7 +16,8 @@ struct Identity {
 constexpr std::uint32_t kMultiattach = AIOLOS_CAN_MULTIATTACH;
 
 const Identity kIdentities[] = {
-    {"iscsi", "iscsi", kMultiattach, AIOLOS_PARALLEL, AioMode::native},
+    {"iscsi", "iscsi", kMultiattach | AIOLOS_CAN_MULTIPATH | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET,
+     AioMode::native},
     {"fibre_channel", "fibre_channel", kMultiattach, AIOLOS_PARALLEL, AioMode::native},
     {"nfs", "nfs", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, AioMode::native},
     {"quobyte", "quobyte", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, AioMode::native},
