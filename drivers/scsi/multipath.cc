@@ -14,7 +14,7 @@ using namespace std::chrono_literals;
 
 constexpr std::string_view kUuidPrefix = "mpath-";
 constexpr auto kCommandTimeout = 10s;
-constexpr auto kRemovalTimeout = 5s;  // multipathd removes a map that lost its last path by itself, within 2 s
+constexpr auto kRemovalTimeout = 10s;  // multipathd removes a map that lost its last path by itself, within 2 s
 
 Result<CommandResult> run(sdk::Call& call, std::vector<std::string> argv) {
   return call.run(Command{std::move(argv), {}, kCommandTimeout});
@@ -117,10 +117,16 @@ Result<void> resize_map(sdk::Call& call, const Map& map) {
 Result<void> remove_map(sdk::Call& call, const Sysfs& sysfs, const Map& map, bool give_up_io) {
   const auto gone = [&] { return !find_map(sysfs, map.wwid); };
   if (give_up_io) AIOLOS_CHECK(stop_queueing(call, map));
-  if (gone()) return {};
-  AIOLOS_TRY(const CommandResult done, run(call, {"multipath", "-f", map.name}));
-  if (wait_until(kRemovalTimeout, gone)) return {};
-  return sdk::fail(ErrorKind::retry, "multipath map " + map.name + " cannot be removed: " + complaint(done),
+  std::string answer;
+  const bool removed = wait_until(kRemovalTimeout, [&] {
+    if (gone()) return true;
+    // It says "map in use" of one that udev is just looking at too, as it does whenever a path changes: that passes.
+    const Result<CommandResult> done = run(call, {"multipath", "-f", map.name});
+    answer = done ? complaint(*done) : done.error().message;
+    return gone();
+  });
+  if (removed) return {};
+  return sdk::fail(ErrorKind::retry, "multipath map " + map.name + " cannot be removed: " + answer,
                    "look at dmsetup info " + map.name + " and dmsetup ls --tree, then try again");
 }
 
