@@ -11,7 +11,7 @@ import pathlib
 import signal
 import time
 
-from harness import domain_disks
+from harness import DONE, domain_disks
 from host_state import mounts
 from tools import MIB, Managed, load, run, wait_for
 
@@ -107,9 +107,10 @@ class Attaching:
         assert not self.base.exists() or not list(self.base.iterdir())
 
     def close(self) -> None:
-        """Take from the guest what a test has left."""
+        """Take from the guest what a test has left, so that the next test's disks find their places free."""
         for dev in domain_disks(self.guest):
-            self.detach(dev, "--force", expect=None)
+            if self.detach(dev, "--force", expect=None).status != DONE:
+                self.guest.virsh("detach-disk", self.guest.name, dev, "--live")
 
 
 class StandIn(Managed):
