@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 from harness import BAD_INPUT, FAILED, REFUSED, TRY_AGAIN, domain_disks, write_and_verify
-from shares import Attaching, StandIn, in_time, killer, mounted_at, preallocated, qcow2, sparse
+from shares import Attaching, in_time, killer, mounted_at, preallocated, qcow2, sparse
 from tools import MIB, run
 
 
@@ -207,18 +207,22 @@ def test_server_that_swallows_packets_is_an_error_in_time(host):
     host.assert_nothing_left()
 
 
-def test_server_that_stops_under_a_mount_is_named_in_time(host):
-    preallocated(host.share.folder / "v")
-    sparse(host.share.folder / "w")
-    host.attach(host.volume("v"))
-    host.share.stop()
-    with in_time():
-        error = host.attach(host.volume("w"), "vdc", expect=TRY_AGAIN).error()
-    assert host.share.export in error["message"] and "1 other volume" in error["message"]
-    with in_time():
-        assert "does not answer" in host.detach(expect=TRY_AGAIN).error()["message"]
-    host.share.start()
-    host.detach()
+def test_mount_whose_server_stopped_is_left_to_who_uses_it_and_else_taken_away(host):
+    # Not with a guest on it: libvirt itself waits for such a server each time that the embedded root is opened.
+    sparse(host.share.folder / "v")
+    with mounted(host.share.export, host.place()):
+        with open(host.place() / "v", "rb"):
+            host.share.stop()
+            with in_time():
+                error = host.attach(host.volume("v"), expect=TRY_AGAIN).error()
+            assert "does not answer" in error["message"] and "python" in error["message"]
+            assert mounted_at(host.place())
+            host.share.start()
+        host.share.stop()
+        with in_time():
+            assert host.attach(host.volume("v"), expect=TRY_AGAIN).error()["where"] == "/data/export"
+        assert not mounted_at(host.place())
+        host.share.start()
     host.assert_nothing_left()
 
 
@@ -300,8 +304,8 @@ def test_killed_while_unmounting_is_finished_by_detach(host, when):
     host.assert_nothing_left()
 
 
-def test_program_that_is_missing_is_named(host):
-    with StandIn("mount.nfs", "echo mount.nfs: an incorrect mount option was specified >&2; exit 32"):
-        error = host.attach(host.volume("v"), expect=FAILED).error()
+def test_wrong_mount_option_is_named(host):
+    host.configure(mount_options="no_such_option")
+    error = host.attach(host.volume("v"), expect=FAILED).error()
     assert error["kind"] == "configuration" and "option" in error["message"]
     host.assert_nothing_left()
