@@ -154,8 +154,9 @@ class IscsiDriver : public sdk::BlockVolumeDriver {
     }
     AIOLOS_TRY(connected.paths, possible_paths(volume, connected.paths));
     // Of a connect that failed nobody got the volume: there is nothing in it to be lost.
-    AIOLOS_CHECK(release_devices(call, connected, force || attachment == nullptr));
-    for (const LunPath& path : connected.paths) AIOLOS_CHECK(leave(call, path, force || attachment == nullptr));
+    const bool give_up = force || attachment == nullptr;
+    AIOLOS_CHECK(release_devices(call, connected, give_up));
+    for (const LunPath& path : connected.paths) AIOLOS_CHECK(leave(call, path, give_up));
     return forget_discovery(call, connected.paths.front().target.portal);
   }
 

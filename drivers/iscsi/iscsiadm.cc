@@ -6,6 +6,8 @@
 #include <sstream>
 #include <utility>
 
+#include "scsi/complaint.h"
+
 namespace aiolos::iscsi {
 namespace {
 
@@ -25,14 +27,15 @@ constexpr int kNoDaemon = 20;
 constexpr int kNothingFound = 21;
 constexpr int kLoginRefused = 24;
 
-/// Last line of what iscsiadm had to say, without its name.
+/// The reason that iscsiadm gives, such as "initiator reported error (8 - connection timed out)".
 std::string complaint(const CommandResult& result) {
-  std::string last = "exit status " + std::to_string(result.status);
-  std::istringstream lines(result.errors);
-  for (std::string line; std::getline(lines, line);)
-    if (!line.empty() && line.find("Could not log") == std::string::npos) last = line;
   constexpr std::string_view kName = "iscsiadm: ";
-  return last.starts_with(kName) ? last.substr(kName.size()) : last;
+  constexpr std::string_view kSummary = "iscsiadm: Could not log";  // "... into all portals", after the reason
+  CommandResult reason = result;
+  if (const std::size_t summary = reason.errors.rfind(kSummary); summary != 0 && summary != std::string::npos)
+    reason.errors.resize(summary);
+  const std::string text = scsi::complaint(reason);
+  return text.starts_with(kName) ? text.substr(kName.size()) : text;
 }
 
 Result<CommandResult> node_mode(sdk::Call& call, const TargetPortal& node, const std::string& iface,

@@ -6,6 +6,8 @@
 #include <thread>
 #include <utility>
 
+#include "scsi/complaint.h"
+
 namespace aiolos::scsi {
 namespace {
 
@@ -20,15 +22,6 @@ constexpr auto kDeleteTimeout = 10s;
 std::string folder_of(const Address& address) { return "class/scsi_device/" + to_string(address) + "/device"; }
 
 bool exists(const Sysfs& sysfs, const Address& address) { return sysfs.exists(folder_of(address)); }
-
-/// Last line of what a command had to say.
-std::string complaint(const CommandResult& result) {
-  const std::size_t end = result.errors.find_last_not_of('\n');
-  if (end == std::string::npos) return "exit status " + std::to_string(result.status);
-  const std::size_t begin = result.errors.rfind('\n', end);
-  return result.errors.substr(begin == std::string::npos ? 0 : begin + 1,
-                              end - (begin == std::string::npos ? -1 : begin));
-}
 
 /// The next number of "2:0:0:1", and the rest behind its colon.
 template <typename Number>

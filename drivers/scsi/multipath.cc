@@ -7,6 +7,8 @@
 #include <sstream>
 #include <utility>
 
+#include "scsi/complaint.h"
+
 namespace aiolos::scsi {
 namespace {
 
@@ -14,18 +16,21 @@ using namespace std::chrono_literals;
 
 constexpr std::string_view kUuidPrefix = "mpath-";
 constexpr auto kCommandTimeout = 10s;
-constexpr auto kRemovalTimeout = 10s;  // multipathd removes a map that lost its last path by itself, within 2 s
+// A map may come all the same where a command failed: multipathd sees new disks by itself.
+constexpr auto kGraceTimeout = 2s;
+constexpr auto kRemovalTimeout = 15s;
+constexpr auto kRetryInterval = 1s;
 
 Result<CommandResult> run(sdk::Call& call, std::vector<std::string> argv) {
   return call.run(Command{std::move(argv), {}, kCommandTimeout});
 }
 
-/// What a command had to say, in one line.
-std::string complaint(const CommandResult& result) {
-  std::string text = result.errors.empty() ? result.output : result.errors;
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  const std::size_t end = text.find_last_not_of(' ');
-  return end == std::string::npos ? "exit status " + std::to_string(result.status) : text.substr(0, end + 1);
+/// Why a command failed, without the time that multipath puts before it: "667.967833 | mpatha: map in use".
+std::string reason(const CommandResult& result) {
+  constexpr std::string_view kSeparator = " | ";
+  const std::string text = complaint(result);
+  const std::size_t separator = text.find(kSeparator);
+  return separator == std::string::npos ? text : text.substr(separator + kSeparator.size());
 }
 
 std::optional<Map> read_map(const Sysfs& sysfs, const std::string& device) {
@@ -47,10 +52,10 @@ Result<std::string> announce(sdk::Call& call, const std::string& wwid, const std
   std::string complaints;
   // With find_multipaths "strict", the default, a map is only made for a WWID that is known.
   AIOLOS_TRY(const CommandResult known, run(call, {"multipath", "-a", wwid}));
-  if (known.status != 0) complaints = complaint(known);
+  if (known.status != 0) complaints = reason(known);
   for (const Disk& disk : disks) {
     AIOLOS_TRY(const CommandResult added, run(call, {"multipathd", "add", "path", disk.name}));
-    if (added.status != 0 || !added.output.starts_with("ok")) complaints = complaint(added);
+    if (added.status != 0 || !added.output.starts_with("ok")) complaints = reason(added);
   }
   return complaints;
 }
@@ -60,6 +65,12 @@ Result<void> stop_queueing(sdk::Call& call, const Map& map) {
   AIOLOS_TRY(const CommandResult stopped, run(call, {"multipathd", "disablequeueing", "map", map.name}));
   if (stopped.status == 0 && stopped.output.starts_with("ok")) return {};
   AIOLOS_CHECK(run(call, {"dmsetup", "message", map.name, "0", "fail_if_no_path"}));
+  return {};
+}
+
+/// Takes a WWID from multipath's list of known ones, to which make_map added it. One that is not there is no matter.
+Result<void> forget(sdk::Call& call, const std::string& wwid) {
+  AIOLOS_CHECK(run(call, {"multipath", "-w", wwid}));
   return {};
 }
 
@@ -81,7 +92,7 @@ std::optional<Map> map_over(const Sysfs& sysfs, const std::string& disk) {
 Result<std::map<std::string, bool>> path_states(sdk::Call& call, const Sysfs& sysfs, const Map& map) {
   AIOLOS_TRY(const CommandResult status, run(call, {"dmsetup", "status", "--target", "multipath", map.name}));
   if (status.status != 0)
-    return sdk::fail(ErrorKind::storage, "multipath map " + map.name + " has no status: " + complaint(status),
+    return sdk::fail(ErrorKind::storage, "multipath map " + map.name + " has no status: " + reason(status),
                      "look at multipath -ll");
   std::map<std::string, std::string> names;  // "8:0" -> "sda"
   for (const std::string& disk : map.disks) names[sysfs.attribute("class/block/" + disk + "/dev").value_or("")] = disk;
@@ -98,11 +109,13 @@ Result<std::optional<Map>> make_map(sdk::Call& call, const Sysfs& sysfs, const s
                                     const std::vector<Disk>& disks, std::chrono::milliseconds timeout) {
   std::optional<Map> map = find_map(sysfs, wwid);
   if (map && has_all(*map, disks)) return map;
-  const Result<std::string> complaints = announce(call, wwid, disks);
-  if (complaints) wait_until(timeout, [&] { return (map = find_map(sysfs, wwid)) && has_all(*map, disks); });
+  const Result<std::string> announced = announce(call, wwid, disks);
+  const std::string complaints = announced ? *announced : announced.error().message;
+  const auto patience = complaints.empty() ? timeout : std::min<std::chrono::milliseconds>(timeout, kGraceTimeout);
+  wait_until(patience, [&] { return (map = find_map(sysfs, wwid)) && has_all(*map, disks); });
   if (!map)
     call.warning("multipathd makes no map of " + wwid + ": " +
-                 (complaints ? complaints->empty() ? "it gives no reason" : *complaints : complaints.error().message));
+                 (complaints.empty() ? "it gives no reason" : complaints));
   return map;
 }
 
@@ -110,23 +123,22 @@ Result<void> resize_map(sdk::Call& call, const Map& map) {
   // Without a map's name it would print its usage and exit with 0.
   AIOLOS_TRY(const CommandResult done, run(call, {"multipathd", "resize", "map", map.name}));
   if (done.status == 0 && done.output.starts_with("ok")) return {};
-  return sdk::fail(ErrorKind::storage, "multipathd does not resize map " + map.name + ": " + complaint(done),
+  return sdk::fail(ErrorKind::storage, "multipathd does not resize map " + map.name + ": " + reason(done),
                    "check that multipathd runs and that all paths have the new size: multipath -ll");
 }
 
 Result<void> remove_map(sdk::Call& call, const Sysfs& sysfs, const Map& map, bool give_up_io) {
   const auto gone = [&] { return !find_map(sysfs, map.wwid); };
   if (give_up_io) AIOLOS_CHECK(stop_queueing(call, map));
-  std::string answer;
-  const bool removed = wait_until(kRemovalTimeout, [&] {
-    if (gone()) return true;
-    // It says "map in use" of one that udev is just looking at too, as it does whenever a path changes: that passes.
-    const Result<CommandResult> done = run(call, {"multipath", "-f", map.name});
-    answer = done ? complaint(*done) : done.error().message;
-    return gone();
-  });
-  if (removed) return {};
-  return sdk::fail(ErrorKind::retry, "multipath map " + map.name + " cannot be removed: " + answer,
+  // udev looks at a device that a writer has closed, and for so long the map is in use.
+  CommandResult last;
+  const auto deadline = std::chrono::steady_clock::now() + kRemovalTimeout;
+  while (!gone() && std::chrono::steady_clock::now() < deadline) {
+    AIOLOS_TRY(last, run(call, {"multipath", "-f", map.name}));
+    wait_until(kRetryInterval, gone);
+  }
+  if (gone()) return forget(call, map.wwid);
+  return sdk::fail(ErrorKind::retry, "multipath map " + map.name + " cannot be removed: " + reason(last),
                    "look at dmsetup info " + map.name + " and dmsetup ls --tree, then try again");
 }
 

@@ -9,6 +9,8 @@
 #include <thread>
 #include <utility>
 
+#include "scsi/complaint.h"
+
 namespace aiolos::scsi {
 namespace {
 
@@ -57,7 +59,7 @@ Result<void> Sysfs::write(sdk::Call& call, std::string_view relative, std::strin
   AIOLOS_TRY(const CommandResult done, call.run(Command{{"tee", attribute}, std::string(value), timeout}));
   if (done.status == 0) return {};
   return sdk::fail(ErrorKind::storage,
-                   "the kernel refused '" + std::string(value) + "' in " + attribute + ": " + trimmed(done.errors),
+                   "the kernel refused '" + std::string(value) + "' in " + attribute + ": " + complaint(done),
                    "look at the kernel's log for the reason");
 }
 

@@ -44,7 +44,8 @@ Result<std::optional<Map>> make_map(sdk::Call& call, const Sysfs& sysfs, const s
 /// Gives the map the size that its paths have by now. @return ErrorKind::storage if multipathd refuses.
 Result<void> resize_map(sdk::Call& call, const Map& map);
 
-/// Removes a map that nobody uses; gone already is success. Flush it first. Call it in an effect.
+/// Removes a map that nobody uses, and its WWID from multipath's list; gone already is success. Flush it first. Call it
+/// in an effect.
 /// @param give_up_io fails what waits for a path in a map without one, instead of waiting with it.
 /// @return ErrorKind::retry if it stays.
 Result<void> remove_map(sdk::Call& call, const Sysfs& sysfs, const Map& map, bool give_up_io);
