@@ -6,7 +6,7 @@
 namespace aiolos::test {
 namespace {
 
-Json volume(const Json& changes) {
+Json volume(const Json& changes = Json::object()) {
   Json data = {{"target_portal", "10.0.0.1:3260"}, {"target_iqn", "iqn.2026-01.example:t"}, {"target_lun", 1}};
   data.merge_patch(changes);
   return {{"driver_volume_type", "iscsi"}, {"serial", "v"}, {"data", data}};
@@ -18,8 +18,8 @@ std::string target_of(Driver& driver, const Json& info) {
 }
 
 TEST_F(Drivers, IscsiTargetIsTheVolumeHoweverItsPathsAreGiven) {
-  Driver& driver = driver_of(volume({}));
-  const std::string one = target_of(driver, volume({}));
+  Driver& driver = driver_of(volume());
+  const std::string one = target_of(driver, volume());
   EXPECT_THAT(one, testing::EndsWith("iqn.2026-01.example:t 1"));
   const Json lists = {{"target_portals", {"10.0.0.2:3260", "10.0.0.1:3260"}},
                       {"target_iqns", {"iqn.2026-01.example:t", "iqn.2026-01.example:t"}},
