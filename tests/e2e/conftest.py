@@ -11,17 +11,10 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import PROJECT, Aiolos, Volumes, command, domain_disks  # noqa: E402
+from harness import Aiolos, Volumes, aiolos_binary, command, domain_disks  # noqa: E402
 
 import image  # noqa: E402
 from guest import Guest, GuestError, new_root  # noqa: E402
-
-
-@pytest.fixture(scope="session")
-def aiolos_binary() -> pathlib.Path:
-    path = pathlib.Path(os.environ.get("AIOLOS") or PROJECT / "build/dev/bin/aiolos")
-    assert path.exists(), f"{path} is not built: run ./test, which builds it, or set AIOLOS"
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -100,16 +93,16 @@ def volumes(folder):
 
 
 @pytest.fixture
-def aiolos(aiolos_binary, volumes, guest, folder):
+def aiolos(volumes, guest, folder):
     """The command, configured for the running guest. It comes after `volumes`, so that disks go before their storage."""
-    return Aiolos(aiolos_binary, guest, folder)
+    return Aiolos(aiolos_binary(), guest, folder)
 
 
 @pytest.fixture
-def aiolos_alone(aiolos_binary, folder):
+def aiolos_alone(folder):
     """The command with an embedded hypervisor of its own, for tests that need no guest."""
     root = new_root(image.state_folder())
-    yield Aiolos(aiolos_binary, None, folder, root)
+    yield Aiolos(aiolos_binary(), None, folder, root)
     shutil.rmtree(root, ignore_errors=True)
 
 

@@ -18,6 +18,13 @@ COMMAND_TIMEOUT = 90  # seconds; an attach takes well under one
 DONE, FAILED, BAD_INPUT, REFUSED, TRY_AGAIN = range(5)  # the documented exit statuses
 
 
+def aiolos_binary() -> pathlib.Path:
+    """The command under test."""
+    path = pathlib.Path(os.environ.get("AIOLOS") or PROJECT / "build/dev/bin/aiolos")
+    assert path.exists(), f"{path} is not built: run ./test, which builds it, or set AIOLOS"
+    return path
+
+
 def command(*arguments: object, timeout: float = 60) -> str:
     """Run a tool of the host that has to succeed; what it printed."""
     done = subprocess.run([str(a) for a in arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -142,9 +149,11 @@ class Volumes:
 class Aiolos:
     """The command under test with its own configuration and state, and the guest it works on."""
 
-    def __init__(self, binary: pathlib.Path, guest, folder: pathlib.Path, root: pathlib.Path | None = None):
-        """`root` is the embedded hypervisor's, where there is no guest."""
+    def __init__(self, binary: pathlib.Path, guest, folder: pathlib.Path, root: pathlib.Path | None = None,
+                 within=None):
+        """`root` is the embedded hypervisor's, where there is no guest. `within`: the namespaces to run in."""
         self.binary = binary
+        self.command = within.command(binary) if within else [str(binary)]
         self.guest = guest
         self.root = root
         self.folder = folder
@@ -161,7 +170,7 @@ class Aiolos:
     def run(self, *arguments: str, stdin: str = "", expect: int | None = 0, timeout: float = COMMAND_TIMEOUT,
             env: dict[str, str] | None = None) -> Outcome:
         """Run the command; `expect` is the exit status to insist on (-9: killed), None for any."""
-        done = subprocess.run([str(self.binary), *arguments], input=stdin, capture_output=True, text=True, timeout=timeout,
+        done = subprocess.run([*self.command, *arguments], input=stdin, capture_output=True, text=True, timeout=timeout,
                               env=env)
         outcome = Outcome(list(arguments), done.returncode, done.stdout, done.stderr)
         assert expect is None or done.returncode == expect, f"expected status {expect}:\n{outcome}"

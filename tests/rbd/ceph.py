@@ -46,9 +46,9 @@ CONF = """\
 [global]
 fsid = {fsid}
 mon_host = {mon_host}
-auth_cluster_required = cephx
-auth_service_required = cephx
-auth_client_required = cephx
+auth_cluster_required = {authentication}
+auth_service_required = {authentication}
+auth_client_required = {authentication}
 auth_allow_insecure_global_id_reclaim = false
 ms_bind_ipv6 = false
 public_addr = 127.0.0.1
@@ -118,9 +118,10 @@ class CephCluster(Managed):
     # Besides the monitors' addresses, two that have none: one refuses a connection, one never says a word.
     refusing, black_hole = "127.0.1.1", "127.0.1.2"
 
-    def __init__(self, monitors: int = 1, capacity: int = 1024 * MIB, state: pathlib.Path | None = None):
+    def __init__(self, monitors: int = 1, capacity: int = 1024 * MIB, state: pathlib.Path | None = None, *,
+                 authentication: str = "cephx"):
         """monitors: how many, on 127.0.0.1, 127.0.0.2, ...; more than half of them have to run for the cluster to answer.
-        capacity: of its OSD, which takes as much memory as is written."""
+        capacity: of its OSD, which takes as much memory as is written. authentication: or "none"."""
         super().__init__()
         self.state = state or image.state_folder()
         self.monitors = [f"127.0.0.{number}" for number in range(1, monitors + 1)]
@@ -128,6 +129,7 @@ class CephCluster(Managed):
         self.folder = pathlib.Path()
         self.network = Namespaces()
         self._capacity = capacity
+        self._authentication = authentication
         self._monitors: dict[int, subprocess.Popen] = {}
         self._osd: subprocess.Popen | None = None
 
@@ -166,7 +168,7 @@ class CephCluster(Managed):
     def configure(self) -> None:
         addresses = [f"[v2:{address}:{V2_PORT},v1:{address}:{V1_PORT}]" for address in self.monitors]
         self.conf.write_text(CONF.format(fsid=self.fsid, mon_host=",".join(addresses), folder=self.folder, data=self.data,
-                                         capacity=self._capacity))
+                                         capacity=self._capacity, authentication=self._authentication))
         everything = {"mon": "allow *", "osd": "allow *", "mgr": "allow *"}
         keyrings = {"mon.": {"mon": "allow *"}, "client.admin": everything,
                     "osd.0": {"mon": "allow profile osd", "osd": "allow *"}}

@@ -3,17 +3,21 @@
 
 import itertools
 import pathlib
+import shutil
 import sys
 import time
 
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "guest")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "guest"), str(HERE.parent / "e2e")]
+import image  # noqa: E402
 from ceph import MIB, USER, CephCluster  # noqa: E402
 from guest import Guest  # noqa: E402
+from harness import aiolos_binary  # noqa: E402
 from libvirt_daemon import LibvirtDaemon  # noqa: E402
 from namespaces import why_impossible  # noqa: E402
+from rbd_aiolos import RbdAiolos  # noqa: E402
 
 image_numbers = itertools.count(1)
 
@@ -80,3 +84,18 @@ def guest(running_guest, ceph):
 def rbd_image(ceph):
     """An image of 64 MiB, as "pool/name". It goes with the cluster, and takes the memory of what is written."""
     return ceph.create_image(f"volume-{next(image_numbers)}", 64 * MIB)
+
+
+@pytest.fixture
+def folder(request):
+    """Of one test, in the state folder, as each part of the tests has it."""
+    path = image.state_folder() / "rbd" / request.node.name.translate(str.maketrans("[]/ ", "----"))[:60]
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def aiolos(guest, cluster, folder):
+    return RbdAiolos(aiolos_binary(), guest, folder, within=cluster.network)
