@@ -3,6 +3,7 @@
 #include "libvirt_error.h"
 
 #include <array>
+#include <string>
 #include <string_view>
 
 namespace aiolos {
@@ -43,6 +44,10 @@ constexpr std::array kCodes{
     CodeRow{VIR_ERR_INVALID_ARG, ErrorKind::hypervisor, "correct the value that libvirt names"},
 };
 
+// What QEMU answers to a LUKS passphrase that opens nothing; libvirt hands it on as an internal error. Source: QEMU,
+// crypto/block-luks.c.
+constexpr std::string_view kWrongPassphrase = "Invalid password, cannot unlock any keyslot";
+
 constexpr std::string_view kSeeLog = "see the guest's own log (qemu/NAME.log in libvirt's log folder) for QEMU's words";
 
 }  // namespace
@@ -54,6 +59,10 @@ Error libvirt_error(int code, int domain, const std::string& text, const std::st
       error.kind = row.kind;
       error.next = row.next;
     }
+  if (text.find(kWrongPassphrase) != std::string::npos) {
+    error.kind = ErrorKind::configuration;
+    error.next = "give the volume's libvirt secret the passphrase that the volume was encrypted with: virsh secret-set-value";
+  }
   // A daemon that can't be reached is reported by the RPC client as a "system error" of socket calls.
   if (code == VIR_ERR_SYSTEM_ERROR && domain == VIR_FROM_RPC) {
     error.kind = ErrorKind::configuration;
