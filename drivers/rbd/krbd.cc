@@ -25,7 +25,7 @@ constexpr int kBusy = 16;                // EBUSY: `rbd` ends with the kernel's 
 
 /// The name under which volumes hold a mapping: from the connection_info alone, so that it is known after a crash, too.
 std::string resource_of(const Image& image) {
-  return "mapping of " + image.path() + " by " + image.entity() + " through " + image.monitors_text();
+  return "mapping of " + image.path() + " through " + image.monitors_text();
 }
 
 bool is_address(const std::string& host) {

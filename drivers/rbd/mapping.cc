@@ -29,16 +29,6 @@ std::vector<std::string> split(std::string_view text, char separator) {
   return parts;
 }
 
-/// "MONITOR,.. OPTION,.. POOL IMAGE SNAPSHOT": what the kernel was told when it was mapped.
-void read_config_info(const std::string& line, Mapping& mapping) {
-  const std::vector<std::string> words = split(line, ' ');
-  if (words.size() < 2) return;
-  mapping.monitors = split(words[0], ',');
-  constexpr std::string_view kUser = "name=";
-  for (const std::string& option : split(words[1], ','))
-    if (option.starts_with(kUser)) mapping.user = option.substr(kUser.size());
-}
-
 }  // namespace
 
 std::vector<Mapping> mappings(const fs::path& folder) {
@@ -51,7 +41,9 @@ std::vector<Mapping> mappings(const fs::path& folder) {
     mapping.fsid = attribute(entry.path() / "cluster_fsid");
     mapping.pool = attribute(entry.path() / "pool");
     mapping.name = attribute(entry.path() / "name");
-    read_config_info(attribute(entry.path() / "config_info"), mapping);
+    // "MONITOR,.. OPTION,.. POOL IMAGE SNAPSHOT": what the kernel was told when it was mapped.
+    const std::string told = attribute(entry.path() / "config_info");
+    mapping.monitors = split(std::string_view(told).substr(0, told.find(' ')), ',');
     found.push_back(std::move(mapping));
   }
   return found;
@@ -66,7 +58,6 @@ std::optional<Mapping> mapping_of_image(const std::vector<Mapping>& all, const I
                                         const std::vector<std::string>& monitors) {
   const auto is_it = [&](const Mapping& each) {
     return each.pool == image.pool && each.name == image.name &&
-           each.user == (image.auth ? image.auth->username : "") &&
            (monitors.empty() || std::find_first_of(each.monitors.begin(), each.monitors.end(), monitors.begin(),
                                                    monitors.end()) != each.monitors.end());
   };

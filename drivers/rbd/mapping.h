@@ -21,7 +21,6 @@ struct Mapping {
   std::string pool;
   std::string name;
   std::vector<std::string> monitors;  ///< As they were given to the kernel: "192.0.2.1:6789".
-  std::string user;                   ///< Without "client."; empty if none was given.
 
   std::string device() const { return "/dev/rbd" + number; }
   /// Which image it is, whatever its number: "fsid/pool/name".
@@ -35,7 +34,7 @@ std::vector<Mapping> mappings(const std::filesystem::path& folder);
 /// The mapping with this number; nullopt if there is none.
 std::optional<Mapping> mapping_of_number(const std::vector<Mapping>& all, const std::string& number);
 
-/// The mapping of this image by its user. Pools and images of two clusters can have the same names, so one of the
+/// The mapping of this image. Pools and images of two clusters can have the same names, so one of the
 /// monitors has to be the same.
 /// @param monitors addresses as the kernel has them; none: they are not known, and any will do.
 std::optional<Mapping> mapping_of_image(const std::vector<Mapping>& all, const Image& image,

@@ -2,6 +2,7 @@
 #include "question.h"
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -53,12 +54,12 @@ std::string_view last_words(std::string_view errors) {
 }
 
 /// The name after "server name not found: ", which librados says of a monitor before it gives up; empty if it does not.
-std::string unresolved_monitor(std::string_view errors) {
+std::string unresolved_monitor(std::string_view output) {
   constexpr std::string_view kSays = "server name not found: ";
-  const std::size_t at = errors.find(kSays);
+  const std::size_t at = output.find(kSays);
   if (at == std::string_view::npos) return {};
-  errors.remove_prefix(at + kSays.size());
-  return std::string(errors.substr(0, errors.find_first_of(" \n")));
+  output.remove_prefix(at + kSays.size());
+  return std::string(output.substr(0, output.find_first_of(" \n")));
 }
 
 Error wrong_key(const Image& image) {
@@ -129,8 +130,8 @@ Error no_driver(const Image& image) {
 
 }  // namespace
 
-Error explain(const Image& image, std::string_view errors, std::chrono::seconds patience) {
-  const std::string_view text = last_words(errors);
+Error explain(const Image& image, const CommandResult& answer, std::chrono::seconds patience) {
+  const std::string_view text = last_words(answer.errors);
   const auto says = [&](std::string_view step, std::string_view reason) {
     return text.starts_with(step) && text.ends_with(reason);
   };
@@ -138,7 +139,7 @@ Error explain(const Image& image, std::string_view errors, std::chrono::seconds 
   constexpr std::string_view kPool = "error opening pool ";
   constexpr std::string_view kHeader = "error reading header from ";
 
-  if (const std::string monitor = unresolved_monitor(errors); !monitor.empty()) return unresolved(monitor);
+  if (const std::string monitor = unresolved_monitor(answer.output); !monitor.empty()) return unresolved(monitor);
   if (says(kConnecting, "Permission denied") && image.auth) return wrong_key(image);
   if (says(kConnecting, "Operation not supported") || says(kConnecting, "Permission denied"))
     return image.auth ? unusable_key(image) : no_credentials(image);
@@ -159,7 +160,7 @@ Result<std::uint64_t> ask_size(sdk::Call& call, const Image& image, const Settin
   AIOLOS_TRY(CephConf conf, read_conf(settings.ceph_conf));
   AIOLOS_TRY(const MemoryFile file, MemoryFile::of(bounded(std::move(conf), image.entity(), patience, Waits::all).text));
   AIOLOS_TRY(const CommandResult answer, run(call, question(image, file.path(), patience), image));
-  if (answer.status != 0) return tl::unexpected(explain(image, answer.errors, patience));
+  if (answer.status != 0) return tl::unexpected(explain(image, answer, patience));
   AIOLOS_TRY(const Json info, parse_json(answer.output, "qemu-img info"));
   return JsonView(info).at("virtual-size").and_then([](const JsonView& size) { return size.unsigned_integer(); });
 }

@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <string_view>
 
 #include "aiolos/plugin.hpp"
 #include "image.h"
@@ -18,10 +17,11 @@ namespace aiolos::rbd {
 /// libvirt does not have.
 Result<std::uint64_t> ask_size(sdk::Call& call, const Image& image, const Settings& settings);
 
-/// What is wrong, from qemu-img's standard error. Its texts are QEMU's block/rbd.c with librados' error behind.
+/// What is wrong, from what a failed qemu-img wrote: QEMU's block/rbd.c gives the step and librados' error, and librados
+/// itself names a monitor that has no address, on standard output.
 /// ErrorKind::retry where the cluster does not answer, configuration for credentials, bad_input or storage with the JSON
 /// pointer for what the connection_info names.
 /// @param patience how long the cluster was waited for.
-Error explain(const Image& image, std::string_view errors, std::chrono::seconds patience);
+Error explain(const Image& image, const CommandResult& answer, std::chrono::seconds patience);
 
 }  // namespace aiolos::rbd

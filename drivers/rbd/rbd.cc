@@ -97,6 +97,13 @@ class RbdDriver : public sdk::NetworkVolumeDriver {
       .thread_model = sdk::ThreadModel::per_target,
   };
 
+  /// A setting that cannot be is told before any volume is touched.
+  Result<void> init(sdk::Call& call) override {
+    AIOLOS_CHECK(rbd::client_of(call.configuration()));
+    AIOLOS_CHECK(rbd::settings_of(call.configuration()));
+    return {};
+  }
+
   /// The kernel's device has a number only when it is mapped; until then it is what udev will call it.
   Result<Attachment> describe(const sdk::Volume& volume) const override {
     AIOLOS_TRY(Attachment attachment, describe_network(volume));
@@ -132,8 +139,10 @@ class RbdDriver : public sdk::NetworkVolumeDriver {
     AIOLOS_CHECK(rbd::withdraw_confs(call, settings.conf_dir));
     const bool may_be_mapped = attachment == nullptr || attachment->source.kind == SourceKind::block;
     if (!may_be_mapped) return {};
-    AIOLOS_TRY(const Image image, image_of(volume));
-    return rbd::unmap_image(call, image, attachment, force);
+    // Credentials are not needed, and may have been taken out of the configuration since.
+    const auto image = NetworkVolumeDriver::describe(volume).and_then(
+        [](const Attachment& described) { return rbd::image_of(described.source); });
+    return image ? rbd::unmap_image(call, *image, attachment, force) : Result<void>();  // what names none has none mapped
   }
 
   Result<void> verify(sdk::Call&, const sdk::Volume&, const Attachment& attachment) override {

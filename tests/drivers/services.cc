@@ -76,6 +76,7 @@ void Drivers::load(const Json& configuration) {
     if (configuration.contains(key)) section.update(configuration[std::string(key)]);
     return section;
   };
+  add_services(services);
   registry_ = Registry::load({AIOLOS_TEST_PLUGINS}, std::move(services));
   for (const RejectedPlugin& plugin : registry_->rejected())
     ADD_FAILURE() << plugin.file << ": " << describe(plugin.error);

@@ -70,6 +70,8 @@ class Drivers : public testing::Test {
   void load(const Json& configuration);
   /// The driver of a volume's type; never null in a test that goes on.
   Driver& driver_of(const Json& connection_info);
+  /// For a fixture that has more services than the mocks below.
+  virtual void add_services(PluginServices&) {}
 
   testing::StrictMock<MockCommandRunner> commands_;
   testing::StrictMock<MockBlockDevices> block_devices_;
