@@ -20,6 +20,7 @@ import pathlib
 import shlex
 import time
 
+import ceph
 import image
 import pytest
 from storage_vm import SHARE, StorageVm, StorageVmError
@@ -69,6 +70,8 @@ class HostSide:
             raise StorageVmError(f"not run, for the storage VM failed before: {self.no_vm}")
         try:
             image.build()  # of the guest that tests run in the VM, where nothing can be downloaded
+            if any(wants_vm(each) and each.get_closest_marker("ceph") for each in item.session.items):
+                ceph.packages()
             self.vm = StorageVm(memory_mib=MEMORY_MIB, disks=DISKS).start()
         except (StorageVmError, image.ImageError) as error:
             self.no_vm = str(error).partition("\n")[0]
