@@ -40,6 +40,7 @@ constexpr std::array kPackages{
     PackageRow{"dmsetup", "dmsetup"},
     PackageRow{"fallocate", "util-linux"},
     PackageRow{"findmnt", "util-linux"},
+    PackageRow{"getent", "libc-bin"},
     PackageRow{"iscsiadm", "open-iscsi"},
     PackageRow{"iscsid", "open-iscsi"},
     PackageRow{"kpartx", "kpartx"},

@@ -86,8 +86,7 @@ Result<void> write_file(const std::string& path, const CephConf& conf) {
   };
   const Descriptor file(::open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file || ::fchown(file.get(), conf.owner, conf.group) != 0 || ::fchmod(file.get(), conf.mode) != 0 ||
-      !write_all(file.get(), conf.text) || ::fsync(file.get()) != 0 ||
-      ::rename(unfinished.c_str(), path.c_str()) != 0)
+      !write_all(file.get(), conf.text) || ::fsync(file.get()) != 0 || ::rename(unfinished.c_str(), path.c_str()) != 0)
     return failed();
   return {};
 }
@@ -155,8 +154,8 @@ std::string MemoryFile::path() const {
 }
 
 Result<std::string> publish_conf(sdk::Call& call, const std::string& folder, const CephConf& conf) {
-  const std::string readers = std::to_string(conf.mode) + ":" + std::to_string(conf.owner) + ":" +
-                              std::to_string(conf.group) + "\n";
+  const std::string readers =
+      std::to_string(conf.mode) + ":" + std::to_string(conf.owner) + ":" + std::to_string(conf.group) + "\n";
   const std::string path = folder + "/" + sdk::md5_hex(readers + conf.text) + ".conf";
   AIOLOS_TRY(const auto lock, call.lock(kLock));
   AIOLOS_CHECK(call.hold(path));

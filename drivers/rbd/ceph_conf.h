@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// ceph.conf for QEMU's client: what bounds its waits. By themselves librados and librbd wait 300 s for a monitor, and the
-// guest whose disk is being opened stands still meanwhile.
+// ceph.conf for QEMU's client: what bounds its waits. By themselves librados and librbd wait 300 s for a monitor, and
+// the guest whose disk is being opened stands still meanwhile.
 //
 // A client reads one file. So ours is the operator's own with a section added, for the very client that opens the image
-// ([client.cinder]): nothing in [global] or [client] goes before that. Source: Ceph's documentation, "Configuring Ceph",
-// sections; of a section that stands there twice, the later line wins.
+// ([client.cinder]): nothing in [global] or [client] goes before that. Source: Ceph's documentation, "Configuring
+// Ceph", sections; of a section that stands there twice, the later line wins.
 #pragma once
+
+#include <sys/types.h>
 
 #include <chrono>
 #include <string>
 #include <string_view>
-
-#include <sys/types.h>
 
 #include "aiolos/plugin.hpp"
 

@@ -107,8 +107,10 @@ std::string complaint(const CommandResult& result) {
 Error map_error(const Image& image, const CommandResult& result) {
   const std::string instead = ", or let QEMU open the image: set rbd.client to qemu";
   if (result.errors.find("failed to load rbd kernel module") != std::string::npos)
-    return {ErrorKind::configuration, "this host's kernel has no RBD client: its module rbd cannot be loaded",
-            "use a kernel that has it" + instead, {}};
+    return {ErrorKind::configuration,
+            "this host's kernel has no RBD client: its module rbd cannot be loaded",
+            "use a kernel that has it" + instead,
+            {}};
   const bool too_new = result.output.find("feature set mismatch") != std::string::npos;
   return {too_new ? ErrorKind::configuration : ErrorKind::storage,
           "the kernel cannot map the image " + image.path() + ": " + complaint(result),
@@ -121,7 +123,8 @@ Result<Mapping> run_map(sdk::Call& call, const Image& image, const std::vector<s
                         const Settings& settings) {
   AIOLOS_TRY(CephConf conf, read_conf(settings.ceph_conf));
   const std::chrono::seconds patience = settings.patience();
-  AIOLOS_TRY(const MemoryFile file, MemoryFile::of(bounded(std::move(conf), image.entity(), patience, Waits::all).text));
+  AIOLOS_TRY(const MemoryFile file,
+             MemoryFile::of(bounded(std::move(conf), image.entity(), patience, Waits::all).text));
   const Command command = map_command(image, monitors, file.path(), patience);
   AIOLOS_TRY(const CommandResult result,
              image.auth ? call.run_with_secret(command, image.auth->secret_uuid) : call.run(command));
@@ -180,8 +183,7 @@ Result<Attachment> map_image(sdk::Call& call, const Image& image, const Settings
   }
   AIOLOS_CHECK(call.hold(resource));
   return call
-      .effect("map " + image.path() + " to a block device",
-              [&] { return run_map(call, image, monitors, settings); })
+      .effect("map " + image.path() + " to a block device", [&] { return run_map(call, image, monitors, settings); })
       .map(attachment_of);
 }
 
@@ -203,8 +205,8 @@ Result<void> verify_mapping(const Attachment& attachment) {
   if (mapping_of(attachment)) return {};
   const auto other = mapping_of_number(mappings(kMappings), attachment.state.value("number", ""));
   return sdk::fail(ErrorKind::refused,
-                   attachment.source.path + " was the RBD image " + attachment.state.value("identity", "?") + " and is " +
-                       (other ? other->identity() : "not mapped") + " now",
+                   attachment.source.path + " was the RBD image " + attachment.state.value("identity", "?") +
+                       " and is " + (other ? other->identity() : "not mapped") + " now",
                    "see `rbd device list` for who changed it; detach the disk and attach it again");
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernel's RBD client: an image as a block device of this host, by the command `rbd`.
 //
-// A volume that several guests of this host use is mapped once; each holds that. A mapping that was there before, made by
-// somebody else, is used and left alone.
+// A volume that several guests of this host use is mapped once; each holds that. A mapping that was there before, made
+// by somebody else, is used and left alone.
 #pragma once
 
 #include <cstdint>

@@ -73,7 +73,8 @@ Error wrong_key(const Image& image) {
 Error unusable_key(const Image& image) {
   return {ErrorKind::configuration,
           "the libvirt secret " + image.auth->secret_uuid + " holds no cephx key for " + image.entity(),
-          "give it what `ceph auth get-key " + image.entity() + "` prints: virsh secret-set-value", {}};
+          "give it what `ceph auth get-key " + image.entity() + "` prints: virsh secret-set-value",
+          {}};
 }
 
 Error no_credentials(const Image& image) {
@@ -91,14 +92,16 @@ Error unresolved(const std::string& monitor) {
 Error silent_monitors(const Image& image, std::chrono::seconds patience) {
   return {ErrorKind::retry,
           "no Ceph monitor has answered within " + std::to_string(patience.count()) + " s: " + image.monitors_text(),
-          "check that they run and that this host reaches them, then try again", {}};
+          "check that they run and that this host reaches them, then try again",
+          {}};
 }
 
 Error silent_osds(const Image& image, std::chrono::seconds patience) {
   return {ErrorKind::retry,
           "Ceph's monitors answer, but its OSDs have not within " + std::to_string(patience.count()) +
               " s: " + image.path(),
-          "see `ceph health detail` for what is down or stuck, then try again", {}};
+          "see `ceph health detail` for what is down or stuck, then try again",
+          {}};
 }
 
 Error no_monitors() {
@@ -117,15 +120,18 @@ Error no_image(const Image& image) {
 }
 
 Error no_rights(const Image& image) {
-  return {ErrorKind::configuration, image.entity() + " may not use the image " + image.path(),
-          "give it the rights: ceph auth caps " + image.entity() + " mon 'profile rbd' osd 'profile rbd pool=" +
-              image.pool + "'",
+  return {ErrorKind::configuration,
+          image.entity() + " may not use the image " + image.path(),
+          "give it the rights: ceph auth caps " + image.entity() +
+              " mon 'profile rbd' osd 'profile rbd pool=" + image.pool + "'",
           {}};
 }
 
 Error no_driver(const Image& image) {
-  return {ErrorKind::configuration, "this host's QEMU has no RBD client, which " + image.path() + " needs",
-          "install it: apt-get install qemu-block-extra", {}};
+  return {ErrorKind::configuration,
+          "this host's QEMU has no RBD client, which " + image.path() + " needs",
+          "install it: apt-get install qemu-block-extra",
+          {}};
 }
 
 }  // namespace
@@ -151,14 +157,17 @@ Error explain(const Image& image, const CommandResult& answer, std::chrono::seco
   if (says(kHeader, "No such file or directory")) return no_image(image);
   if (says(kPool, "Operation not permitted") || says(kHeader, "Operation not permitted")) return no_rights(image);
   if (says("Unknown driver", "'rbd'") || says("Unknown protocol", "'rbd'")) return no_driver(image);
-  return {ErrorKind::storage, "QEMU's client cannot open the image " + image.path() + ": " + std::string(text),
-          "check the volume with `rbd info " + image.path() + "`", {}};
+  return {ErrorKind::storage,
+          "QEMU's client cannot open the image " + image.path() + ": " + std::string(text),
+          "check the volume with `rbd info " + image.path() + "`",
+          {}};
 }
 
 Result<std::uint64_t> ask_size(sdk::Call& call, const Image& image, const Settings& settings) {
   const std::chrono::seconds patience = settings.patience();
   AIOLOS_TRY(CephConf conf, read_conf(settings.ceph_conf));
-  AIOLOS_TRY(const MemoryFile file, MemoryFile::of(bounded(std::move(conf), image.entity(), patience, Waits::all).text));
+  AIOLOS_TRY(const MemoryFile file,
+             MemoryFile::of(bounded(std::move(conf), image.entity(), patience, Waits::all).text));
   AIOLOS_TRY(const CommandResult answer, run(call, question(image, file.path(), patience), image));
   if (answer.status != 0) return tl::unexpected(explain(image, answer, patience));
   AIOLOS_TRY(const Json info, parse_json(answer.output, "qemu-img info"));

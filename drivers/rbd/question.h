@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asks a cluster for an image before a guest depends on it, by QEMU's own client: what keeps that from opening the image
-// keeps QEMU from it, too, and is told here in words that say what to do.
+// Asks a cluster for an image before a guest depends on it, by QEMU's own client: what keeps that from opening the
+// image keeps QEMU from it, too, and is told here in words that say what to do.
 #pragma once
 
 #include <chrono>
@@ -17,10 +17,10 @@ namespace aiolos::rbd {
 /// libvirt does not have.
 Result<std::uint64_t> ask_size(sdk::Call& call, const Image& image, const Settings& settings);
 
-/// What is wrong, from what a failed qemu-img wrote: QEMU's block/rbd.c gives the step and librados' error, and librados
-/// itself names a monitor that has no address, on standard output.
-/// ErrorKind::retry where the cluster does not answer, configuration for credentials, bad_input or storage with the JSON
-/// pointer for what the connection_info names.
+/// What is wrong, from what a failed qemu-img wrote: QEMU's block/rbd.c gives the step and librados' error, and
+/// librados itself names a monitor that has no address, on standard output. ErrorKind::retry where the cluster does not
+/// answer, configuration for credentials, bad_input or storage with the JSON pointer for what the connection_info
+/// names.
 /// @param patience how long the cluster was waited for.
 Error explain(const Image& image, const CommandResult& answer, std::chrono::seconds patience);
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ceph RBD volumes: by QEMU's own client, or mapped to a block device by the kernel's (rbd.client).
 //
-// Source: Nova 26, virt/libvirt/volume/net.py. A guest stands still while QEMU opens a disk, so connect asks the cluster
-// first: a monitor that is down, a wrong key or a missing image is an error within seconds, and the guest is not touched.
+// Source: Nova 26, virt/libvirt/volume/net.py. A guest stands still while QEMU opens a disk, so connect asks the
+// cluster first: a monitor that is down, a wrong key or a missing image is an error within seconds, and the guest is
+// not touched.
 #include <chrono>
 #include <string>
 #include <string_view>
@@ -142,7 +143,8 @@ class RbdDriver : public sdk::NetworkVolumeDriver {
     // Credentials are not needed, and may have been taken out of the configuration since.
     const auto image = NetworkVolumeDriver::describe(volume).and_then(
         [](const Attachment& described) { return rbd::image_of(described.source); });
-    return image ? rbd::unmap_image(call, *image, attachment, force) : Result<void>();  // what names none has none mapped
+    return image ? rbd::unmap_image(call, *image, attachment, force)
+                 : Result<void>();  // what names none has none mapped
   }
 
   Result<void> verify(sdk::Call&, const sdk::Volume&, const Attachment& attachment) override {
@@ -181,9 +183,9 @@ class RbdDriver : public sdk::NetworkVolumeDriver {
   /// The file for the disk's own client. It bounds no wait for an OSD: that would fail a guest's I/O.
   static Result<std::string> publish_conf(sdk::Call& call, const Image& image, const Settings& settings) {
     AIOLOS_TRY(rbd::CephConf conf, rbd::read_conf(settings.ceph_conf));
-    return rbd::publish_conf(call, settings.conf_dir,
-                             rbd::bounded(std::move(conf), image.entity(), settings.connect_timeout,
-                                          rbd::Waits::monitors));
+    return rbd::publish_conf(
+        call, settings.conf_dir,
+        rbd::bounded(std::move(conf), image.entity(), settings.connect_timeout, rbd::Waits::monitors));
   }
 
   /// QEMU grows the image through the same client that the guest uses, and would shrink it without a word.

@@ -60,8 +60,8 @@ CommandResult failed_with(const Answer& answer) {
   CommandResult result;
   result.status = 1;
   result.output = answer.output;
-  result.errors = R"(qemu-img: Could not open 'json:{"driver": "rbd", "user": "cinder"}': )" + std::string(answer.text) +
-                  "\n";
+  result.errors =
+      R"(qemu-img: Could not open 'json:{"driver": "rbd", "user": "cinder"}': )" + std::string(answer.text) + "\n";
   return result;
 }
 
@@ -116,7 +116,11 @@ class RbdMappings : public testing::Test {
     for (const auto& [name, value] : attributes) std::ofstream(folder_.path(number + "/" + name)) << value << "\n";
   }
   void map(const std::string& number, const std::string& fsid, const std::string& monitors) {
-    map(number, {{"pool", "volumes"}, {"name", "v"}, {"current_snap", "-"}, {"pool_ns", ""}, {"cluster_fsid", fsid},
+    map(number, {{"pool", "volumes"},
+                 {"name", "v"},
+                 {"current_snap", "-"},
+                 {"pool_ns", ""},
+                 {"cluster_fsid", fsid},
                  {"config_info", monitors + " name=cinder,key=client.cinder,noudev volumes v -"}});
   }
   std::vector<rbd::Mapping> all() const { return rbd::mappings(folder_.path("")); }
@@ -130,12 +134,14 @@ TEST_F(RbdMappings, OfTwoClustersAreToldApartByTheirMonitors) {
   map("0", "fsid-a", "192.0.2.1:6789,192.0.2.2:6789");
   map("1", "fsid-b", "192.0.2.9:6789");
   EXPECT_EQ(rbd::mapping_of_image(all(), image_with_key(), {"192.0.2.9:6789"})->identity(), "fsid-b/volumes/v");
-  EXPECT_EQ(rbd::mapping_of_image(all(), image_with_key(), {"192.0.2.7:6789", "192.0.2.2:6789"})->device(), "/dev/rbd0");
+  EXPECT_EQ(rbd::mapping_of_image(all(), image_with_key(), {"192.0.2.7:6789", "192.0.2.2:6789"})->device(),
+            "/dev/rbd0");
   EXPECT_FALSE(rbd::mapping_of_image(all(), image_with_key(), {"192.0.2.7:6789"}).has_value());
 }
 
 TEST_F(RbdMappings, OfSnapshotsAndNamespacesAreNoVolumes) {
-  map("0", {{"pool", "volumes"}, {"name", "v"}, {"current_snap", "s1"}, {"config_info", "192.0.2.1:6789 o volumes v s1"}});
+  map("0",
+      {{"pool", "volumes"}, {"name", "v"}, {"current_snap", "s1"}, {"config_info", "192.0.2.1:6789 o volumes v s1"}});
   map("1", {{"pool", "volumes"}, {"name", "v"}, {"current_snap", "-"}, {"pool_ns", "tenant"}});
   EXPECT_TRUE(all().empty());
 }
