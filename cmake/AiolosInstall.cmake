@@ -49,6 +49,11 @@ endif()
 configure_file(${PROJECT_SOURCE_DIR}/packaging/aiolos-reconcile.service.in
   ${PROJECT_BINARY_DIR}/aiolos-reconcile.service @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/aiolos-reconcile.service DESTINATION lib/systemd/system)
+# The conformance suite belongs to the SDK: aiolos::conformance in CMake.
+if(TARGET aiolos_conformance)
+  install(TARGETS aiolos_conformance EXPORT aiolosTargets RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+    COMPONENT aiolos_sdk)
+endif()
 if(EXISTS ${PROJECT_SOURCE_DIR}/packaging/aiolos.yaml)
   install(FILES ${PROJECT_SOURCE_DIR}/packaging/aiolos.yaml DESTINATION ${CMAKE_INSTALL_DATADIR}/aiolos)
 endif()
@@ -61,6 +66,7 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/aiolosConfigVersion.cmake
 install(FILES
     ${PROJECT_BINARY_DIR}/aiolosConfig.cmake
     ${PROJECT_BINARY_DIR}/aiolosConfigVersion.cmake
+    ${PROJECT_SOURCE_DIR}/cmake/AiolosConformance.cmake
     ${PROJECT_SOURCE_DIR}/cmake/AiolosPlugin.cmake
     ${PROJECT_SOURCE_DIR}/cmake/aiolos-plugin.map
   DESTINATION ${AIOLOS_CMAKE_DIR})
