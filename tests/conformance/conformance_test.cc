@@ -190,6 +190,12 @@ Json known_device(const char* type) {
 const Json kStillVolumes[] = {
     known_device("iscsi"),
     known_device("fibre_channel"),
+    {{"driver_volume_type", "nvmeof"},
+     {"data",
+      {{"target_nqn", "nqn.2014-08.org.example:subsystem"},
+       {"vol_uuid", "5a1d6d1c-2b6e-4b4c-9a5a-6a1f4b6f1a4e"},
+       {"portals", Json::array({Json::array({"10.0.0.1", 4420, "tcp"}), Json::array({"fd00::1", "4420", "tcp"})})},
+       {"device_path", "/dev/nvme0n1"}}}},
     {{"driver_volume_type", "nfs"}, {"data", {{"export", "10.0.0.1:/srv"}, {"name", "volume-1"}, {"format", "qcow2"}}}},
     {{"driver_volume_type", "quobyte"}, {"data", {{"export", "quobyte://10.0.0.1/srv"}, {"name", "volume-1"}}}},
     {{"driver_volume_type", "rbd"},

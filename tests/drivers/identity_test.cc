@@ -23,6 +23,8 @@ const Identity kIdentities[] = {
     {"nfs", "nfs", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, AioMode::native},
     {"quobyte", "quobyte", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, AioMode::native},
     {"rbd", "rbd", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, std::nullopt},
+    {"nvmeof", "nvmeof", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND | AIOLOS_CAN_MULTIPATH, AIOLOS_PER_TARGET,
+     std::nullopt},
     {"local", "local", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, std::nullopt},
     {"file", "local", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, std::nullopt},
 };
@@ -41,10 +43,10 @@ TEST_F(Drivers, SayWhatTheyCanDo) {
   }
 }
 
-TEST_F(Drivers, AreSixForSevenTypes) {
+TEST_F(Drivers, AreSevenForEightTypes) {
   std::size_t types = 0;
   for (const Driver* driver : registry_->drivers()) types += driver->types().size();
-  EXPECT_EQ(registry_->drivers().size(), 6u);
+  EXPECT_EQ(registry_->drivers().size(), 7u);
   EXPECT_EQ(types, std::size(kIdentities));
 }
 
