@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from conftest import PROJECT, run
 
 HERE = pathlib.Path(__file__).resolve().parent
-LOCAL_DRIVERS = {"fibre_channel", "file", "iscsi", "local", "nfs", "quobyte", "rbd"}
+LOCAL_DRIVERS = {"fibre_channel", "file", "iscsi", "local", "nfs", "nvmeof", "quobyte", "rbd"}
 
 
 def drivers(aiolos):
@@ -81,6 +82,60 @@ def test_the_cpp_example(build, aiolos, tmp_path):
 def test_the_examples_export_their_entry_and_nothing_else(build, tmp_path):
     folder = build(PROJECT / "examples/cpp-plugin")
     assert exported(folder / "aiolos-lvm.so") == ["aiolos_plugin_entry"]
+
+
+@pytest.fixture
+def page(tmp_path):
+    """The project of docs/write-a-driver.md: its code, its CMake and its connection_info, as they stand there."""
+    text = (PROJECT / "docs/write-a-driver.md").read_text()
+    folder = tmp_path / "page"
+    folder.mkdir()
+    for language, name in (("cpp", "loop.cc"), ("cmake", "CMakeLists.txt"), ("json", "volume.json")):
+        block, = re.findall(f"```{language}\\n(.*?)```", text, re.DOTALL)
+        (folder / name).write_text(block)
+    return folder
+
+
+def test_the_driver_of_the_page_is_built_and_keeps_the_rules(build, page, aiolos):
+    folder = build(page, install=True)
+    assert drivers(aiolos)["loop"]["capabilities"] == ["connect", "multiattach"]
+    run("ctest", "--output-on-failure", "--no-tests=error", cwd=folder)
+
+
+def test_the_driver_of_the_page_connects(build, page, aiolos, tmp_path):
+    image = tmp_path / "volume-1.raw"
+    image.write_bytes(bytes(1 << 20))
+    loop = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True, timeout=60)
+    if loop.returncode != 0:
+        pytest.skip(f"no loop device can be made here: {loop.stderr}")
+    run("losetup", "--detach", loop.stdout.strip())
+    (page / "volume.json").write_text((page / "volume.json").read_text().replace("/srv/volume-1.raw", str(image)))
+    plugin = build(page) / "aiolos-loop.so"
+    shown = run(aiolos.parent / "aiolos-conformance", plugin, "--connection", page / "volume.json", "--connect")
+    assert "PASS crash-points.connect-3 (after the effect" in shown
+    assert run("losetup", "--associated", image) == ""
+
+
+def test_the_nvmeof_driver_as_a_third_party_builds_it(build, aiolos, prefix, tmp_path):
+    """One source file and three lines of CMake."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.25)\nproject(x LANGUAGES CXX)\nfind_package(aiolos REQUIRED)\n"
+        f"aiolos_add_plugin(nvmeof {PROJECT}/drivers/nvmeof/nvmeof.cc)\n")
+    connection = tmp_path / "volume.json"
+    connection.write_text(json.dumps({"driver_volume_type": "nvmeof", "data": {
+        "target_nqn": "nqn.2014-08.org.example:s", "vol_uuid": "5a1d6d1c-2b6e-4b4c-9a5a-6a1f4b6f1a4e",
+        "portals": [["10.0.0.1", 4420, "tcp"]], "device_path": "/dev/nvme0n1"}}))
+    run(aiolos.parent / "aiolos-conformance", build(tmp_path / "x") / "aiolos-nvmeof.so", "--connection", connection)
+
+
+def test_a_conformance_test_of_an_unknown_plugin_is_refused_at_configuration(build, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.25)\nproject(x LANGUAGES C)\nenable_testing()\nfind_package(aiolos REQUIRED)\n"
+        "aiolos_add_conformance_test(x volume.json)\n")
+    with pytest.raises(AssertionError, match="no plugin 'x'"):
+        build(tmp_path / "x")
 
 
 def test_no_flag_of_ours_reaches_a_consumer(build):
