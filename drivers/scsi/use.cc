@@ -17,7 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::chrono::seconds kPatience{3};
+// On a busy host QEMU took more than 3 s to close a disk that it had given up.
+constexpr std::chrono::seconds kPatience{10};
 // By their names in /proc/PID/comm. They have devices open to look at them, and let go when the device goes.
 constexpr std::array<std::string_view, 3> kWatchers{"(udev-worker)", "systemd-udevd", "multipathd"};
 
