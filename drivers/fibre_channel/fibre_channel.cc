@@ -9,6 +9,7 @@
 // port comes back. So a device that is there already, and that nobody uses, is the volume's as much as one that was
 // scanned for, and goes with it; one that is in use is left to who uses it.
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,8 +45,8 @@ bool is_ours(const sdk::Volume& volume) {
 /// Whether anybody uses a disk, other than the multipath map over it that nobody uses.
 bool is_in_use(const scsi::Sysfs& sysfs, const std::string& disk) {
   const std::optional<scsi::Map> map = scsi::map_over(sysfs, disk);
-  if (!map) return !scsi::check_unused(sysfs, disk);
-  return !scsi::check_unused(sysfs, disk, {map->device}) || !scsi::check_unused(sysfs, map->device);
+  return !scsi::holders_of(sysfs, map ? map->device : disk).empty() || !scsi::openers_of(sysfs, disk).empty() ||
+         (map && !scsi::openers_of(sysfs, map->device).empty());
 }
 
 class FibreChannelDriver : public sdk::BlockVolumeDriver {
@@ -92,18 +93,13 @@ class FibreChannelDriver : public sdk::BlockVolumeDriver {
                           bool force) override {
     if (!is_ours(volume)) return {};
     AIOLOS_TRY(const VolumeAddress address, fibre_channel::read_address(volume));
-    std::string wwid;
-    if (attachment != nullptr) {
-      AIOLOS_TRY(wwid, wwid_of(*attachment));
-    } else {
-      force = true;  // a connect that failed gave the volume to nobody: there is nothing in it to be lost
-    }
     AIOLOS_TRY(const VolumeAddress ours, held_alone(call, address));
     if (ours.luns.empty()) return {};
     const std::vector<scsi::Path> paths = fibre_channel::present_paths(sysfs_, ours);
-    AIOLOS_CHECK(scsi::release_map(call, sysfs_, paths, wwid, force));
-    for (const scsi::Path& path : paths) AIOLOS_CHECK(scsi::release_disk(call, sysfs_, path, force));
-    return {};
+    // A connect that failed gave the volume to nobody: there is nothing in it to be lost.
+    if (attachment == nullptr) return release(call, paths, /*wwid=*/"", /*is_below_map=*/false, /*force=*/true);
+    AIOLOS_TRY(const std::string wwid, wwid_of(*attachment));
+    return release(call, paths, wwid, scsi::is_map_link(attachment->source.path), force);
   }
 
   Result<void> verify(sdk::Call& call, const sdk::Volume& volume, const Attachment& attachment) override {
@@ -167,6 +163,26 @@ class FibreChannelDriver : public sdk::BlockVolumeDriver {
     }
     volume.luns = std::move(alone);
     return volume;
+  }
+
+  Result<void> release(sdk::Call& call, const std::vector<scsi::Path>& paths, const std::string& wwid,
+                       bool is_below_map, bool force) const {
+    AIOLOS_CHECK(scsi::release_map(call, sysfs_, paths, wwid, force));
+    for (const scsi::Path& path : paths)
+      AIOLOS_CHECK(is_below_map ? delete_below_map(call, path) : scsi::release_disk(call, sysfs_, path, force));
+    return {};
+  }
+
+  /// Deletes a disk whose data went through a map, and were flushed with it: it has no cache of its own, and one whose
+  /// path is down could not even be opened.
+  Result<void> delete_below_map(sdk::Call& call, const scsi::Path& path) const {
+    if (const std::optional<scsi::Disk> disk = scsi::find_disk(sysfs_, path.address)) {
+      const std::optional<scsi::Map> others = scsi::map_over(sysfs_, disk->name);
+      AIOLOS_CHECK(scsi::check_unused(sysfs_, disk->name,
+                                      others ? std::vector<std::string>{others->device} : std::vector<std::string>{}));
+    }
+    return call.effect("delete SCSI device " + to_string(path.address) + " of " + path.name,
+                       [&] { return scsi::delete_device(call, sysfs_, path.address); });
   }
 
   static constexpr std::int64_t kMostAttempts = 100;

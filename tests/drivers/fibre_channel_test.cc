@@ -75,6 +75,17 @@ TEST_F(FibreChannelVolume, LunIsNumberedByTheAddressingMode) {
   expect("SAM3-flat", 1, 16385);
 }
 
+TEST_F(FibreChannelVolume, ThatOthersConnectedIsTakenAsItIs) {
+  const Json data = {{"device_path", "/dev/mapper/volume"}};
+  expect_target(data, "/dev/mapper/volume");
+  const Json info = volume_with(data);
+  const auto connected = driver_of(info).connect(info);  // no command is expected
+  ASSERT_TRUE(connected.has_value()) << describe(connected.error());
+  EXPECT_EQ(connected->source.path, "/dev/mapper/volume");
+  EXPECT_TRUE(driver_of(info).verify(info, *connected).has_value());
+  EXPECT_TRUE(driver_of(info).disconnect(info, &*connected, /*force=*/false).has_value());
+}
+
 TEST_F(FibreChannelVolume, SaysWhatIsWrong) {
   expect_error({{"target_lun", 1}}, "/data/target_wwn", "required and missing");
   expect_error({{"target_wwn", 5}}, "/data/target_wwn", "expected");

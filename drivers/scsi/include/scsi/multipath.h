@@ -13,6 +13,9 @@
 
 namespace aiolos::scsi {
 
+/// What the link to a map begins with; its WWID follows.
+constexpr std::string_view kMapLink = "/dev/disk/by-id/dm-uuid-mpath-";
+
 /// A multipath map. It is known by its UUID, "mpath-WWID"; its name may be an alias (user_friendly_names).
 struct Map {
   std::string name;  ///< "36001405..." or "mpatha"
@@ -21,8 +24,11 @@ struct Map {
   std::vector<std::string> disks;  ///< Its paths' block devices: "sda". May be empty.
 
   /// The link that udev makes by the UUID: unlike the name and the number it stays with the volume.
-  std::string link() const { return "/dev/disk/by-id/dm-uuid-mpath-" + wwid; }
+  std::string link() const { return std::string(kMapLink) + wwid; }
 };
+
+/// Whether a volume's node is a map's.
+inline bool is_map_link(std::string_view node) { return node.starts_with(kMapLink); }
 
 /// The map of a WWID.
 std::optional<Map> find_map(const Sysfs& sysfs, std::string_view wwid);
