@@ -4,6 +4,7 @@
 #include "scsi/multipath.h"
 
 #include <algorithm>
+#include <fstream>
 #include <sstream>
 #include <utility>
 
@@ -16,8 +17,6 @@ using namespace std::chrono_literals;
 
 constexpr std::string_view kUuidPrefix = "mpath-";
 constexpr auto kCommandTimeout = 10s;
-// A map may come all the same where a command failed: multipathd sees new disks by itself.
-constexpr auto kGraceTimeout = 2s;
 constexpr auto kRemovalTimeout = 15s;
 constexpr auto kRetryInterval = 1s;
 
@@ -58,6 +57,15 @@ Result<std::string> announce(sdk::Call& call, const std::string& wwid, const std
     if (added.status != 0 || !added.output.starts_with("ok")) complaints = reason(added);
   }
   return complaints;
+}
+
+/// Whether multipathd listens for commands. It is looked up, for a busy one may not answer in time.
+/// Source: multipath-tools, libmpathcmd/mpath_cmd.h: an abstract socket, and a file from 0.10 on.
+bool multipathd_listens() {
+  std::ifstream sockets("/proc/net/unix");
+  for (std::string line; std::getline(sockets, line);)
+    if (line.ends_with("/storage/multipathd") || line.ends_with("/run/multipathd.socket")) return true;
+  return false;
 }
 
 /// By multipathd, which would take it back otherwise; by device mapper where it does not run.
@@ -111,8 +119,8 @@ Result<std::optional<Map>> make_map(sdk::Call& call, const Sysfs& sysfs, const s
   if (map && has_all(*map, disks)) return map;
   const Result<std::string> announced = announce(call, wwid, disks);
   const std::string complaints = announced ? *announced : announced.error().message;
-  const auto patience = complaints.empty() ? timeout : std::min<std::chrono::milliseconds>(timeout, kGraceTimeout);
-  wait_until(patience, [&] { return (map = find_map(sysfs, wwid)) && has_all(*map, disks); });
+  // A busy multipathd answers late, and may make the map after a command failed.
+  if (multipathd_listens()) wait_until(timeout, [&] { return (map = find_map(sysfs, wwid)) && has_all(*map, disks); });
   if (!map)
     call.warning("multipathd makes no map of " + wwid + ": " +
                  (complaints.empty() ? "it gives no reason" : complaints));
