@@ -16,7 +16,7 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr seconds kAnswerTimeout{4};    // a share that is in use answers statfs(2) in milliseconds
+constexpr seconds kAnswerTimeout{5};    // a share that is in use answers statfs(2) in milliseconds
 constexpr seconds kUnmountTimeout{10};  // it writes back what the page cache holds
 constexpr int kUnmountAttempts = 3;     // as Nova; a process that is ending lets go in between
 constexpr std::chrono::milliseconds kBetweenAttempts{500};

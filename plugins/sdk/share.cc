@@ -228,10 +228,10 @@ Result<void> FileSystemVolumeDriver::mount(Call& call, const Volume& volume, con
   const Result<void> mounted = call.effect(fmt::format("mount {} at {}", share, path), [&]() -> Result<void> {
     const Result<CommandResult> done = call.run(Command{command, {}, kMountTimeout});
     if (!done && done.error().kind == ErrorKind::retry)
-      return aiolos::fail(
-          ErrorKind::retry,
-          fmt::format("{} cannot be mounted: its server does not answer within {} s", share, kMountTimeout.count()),
-          "check the server and the network in between, then try again", "/data/export");
+      return aiolos::fail(ErrorKind::retry,
+                          fmt::format("{} cannot be mounted: {} did not end within {} s, so its server does not answer",
+                                      share, command.front(), kMountTimeout.count()),
+                          "check the server and the network in between, then try again", "/data/export");
     if (!done) return tl::unexpected(done.error());
     if (done->status != 0) return tl::unexpected(mount_failure(*done, share));
     return {};

@@ -147,6 +147,7 @@ class Quobyte(Managed):
         client = PROGRAMS / "mount.quobyte"
         client.symlink_to(HERE / "mount.quobyte")
         self.undo(client.unlink)
+        run(client, "--help")  # an emulated processor takes several seconds to compile what it imports; once is enough
         self.undo(self.kill_clients)
 
     @staticmethod
