@@ -151,7 +151,7 @@ class Guest:
         definition = self.root / "domain.xml"
         definition.write_text(self.domain_definition(built))
         try:
-            self.virsh("create", str(definition), one_cpu=True)
+            self.virsh("create", str(definition), timeout=timeout, one_cpu=True)
             keep_capabilities(self.libvirt_folder, self.state)
             self.shell.wait_ready(timeout)
         except BaseException as error:
