@@ -5,6 +5,7 @@
 // cluster first: a monitor that is down, a wrong key or a missing image is an error within seconds, and the guest is
 // not touched.
 #include <chrono>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -137,7 +138,7 @@ class RbdDriver : public sdk::NetworkVolumeDriver {
   Result<void> disconnect(sdk::Call& call, const sdk::Volume& volume, const Attachment* attachment,
                           bool force) override {
     AIOLOS_TRY(const Settings settings, rbd::settings_of(call.configuration()));
-    AIOLOS_CHECK(rbd::withdraw_confs(call, settings.conf_dir));
+    AIOLOS_CHECK(rbd::withdraw_confs(call, conf_folder(attachment, settings)));
     const bool may_be_mapped = attachment == nullptr || attachment->source.kind == SourceKind::block;
     if (!may_be_mapped) return {};
     // Credentials are not needed, and may have been taken out of the configuration since.
@@ -178,6 +179,12 @@ class RbdDriver : public sdk::NetworkVolumeDriver {
   Result<Image> image_of(const sdk::Volume& volume) const {
     AIOLOS_TRY(const Attachment attachment, describe_network(volume));
     return rbd::image_of(attachment.source);
+  }
+
+  /// Where a volume's file is: rbd.conf_dir may have been another, too.
+  static std::string conf_folder(const Attachment* attachment, const Settings& settings) {
+    if (attachment == nullptr || attachment->source.config_file.empty()) return settings.conf_dir;
+    return std::filesystem::path(attachment->source.config_file).parent_path().string();
   }
 
   /// The file for the disk's own client. It bounds no wait for an OSD: that would fail a guest's I/O.

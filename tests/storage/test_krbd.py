@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from ceph import MIB, USER, CephCluster
 from guest import Guest
-from harness import REFUSED, aiolos_binary, domain_disks, write_and_verify
+from harness import REFUSED, aiolos_binary, domain_disks
 from libvirt_daemon import LibvirtDaemon
 from rbd_aiolos import RbdAiolos, Volume, held, kill_while, reconcile
 from tools import load, wait_for
@@ -50,7 +50,7 @@ def guest(libvirt):
 @pytest.fixture
 def aiolos(ceph, guest, tmp_path):
     made = RbdAiolos(aiolos_binary(), guest, tmp_path, within=ceph.network)
-    made.configure("client: kernel")
+    made.configure("client: kernel, connect_timeout: 60")  # an emulated processor needs seconds for what takes 0.1 s
     return made
 
 
