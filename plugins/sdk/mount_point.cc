@@ -152,9 +152,10 @@ Result<bool> MountPoint::unmount_unless_used(const Mount& mount) const {
 }
 
 Result<void> MountPoint::unmount_lazily(const Mount& mount) const {
+  // The system call and nothing else: helpers such as umount.nfs ask the server.
   AIOLOS_TRY(const CommandResult done,
              call_.effect(fmt::format("unmount {} from {}, lazily", mount.source, path_), [&] {
-               return run({"umount", "--lazy", path_}, kUnmountTimeout, mount);
+               return run({"umount", "--lazy", "--internal-only", "--no-canonicalize", path_}, kUnmountTimeout, mount);
              }));
   AIOLOS_TRY(const bool mounted, is_mounted());
   if (!mounted || done.status == 0) return {};

@@ -218,7 +218,7 @@ TEST_F(ShareTest, ReplacesAStaleMountThatNobodyUses) {
   const auto connected = connect(nfs());
   ASSERT_TRUE(connected.has_value()) << describe(connected.error());
   ASSERT_EQ(ran_.size(), 2u);
-  EXPECT_THAT(ran_[0], ElementsAre("umount", "--lazy", nfs_point_));
+  EXPECT_THAT(ran_[0], ElementsAre("umount", "--lazy", "--internal-only", "--no-canonicalize", nfs_point_));
   EXPECT_EQ(journal_.held.size(), 1u) << "the new mount is ours";
 }
 
@@ -236,7 +236,7 @@ TEST_F(ShareTest, TakesADeadMountAwayLazilyWithItsLastUser) {
   ASSERT_TRUE(connect(nfs()).has_value());
   share_answer_ = answer(1, "", "stat: Transport endpoint is not connected\n");
   ASSERT_TRUE(disconnect(nfs()).has_value());
-  EXPECT_THAT(ran_.back(), ElementsAre("umount", "--lazy", nfs_point_));
+  EXPECT_THAT(ran_.back(), ElementsAre("umount", "--lazy", "--internal-only", "--no-canonicalize", nfs_point_));
 }
 
 // --- the file ---
