@@ -118,7 +118,9 @@ class RbdDriver : public sdk::NetworkVolumeDriver {
   }
 
   Result<std::string> target(const sdk::Volume& volume) const override {
-    AIOLOS_TRY(const std::string_view name, volume.data().at("name").string());
+    const sdk::Value value = volume.data().at("name");
+    AIOLOS_TRY(const std::string_view name, value.string());
+    if (name.empty()) return value.error("the image has no name", "give it as pool/image");
     return std::string(name);
   }
 
