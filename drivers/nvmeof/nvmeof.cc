@@ -38,10 +38,10 @@ namespace fs = std::filesystem;
 
 constexpr auto kPortalTimeout = 3s;       // for a portal to answer a TCP connection: a SYN and two retries of it
 constexpr auto kConnectTimeout = 10s;     // for `nvme connect`, whose kernel side would wait for minutes
-constexpr auto kDisconnectTimeout = 30s;  // the kernel first gives up what is queued on a path that is gone
-constexpr auto kFlushTimeout = 30s;
-constexpr auto kNamespaceTimeout = 10s;  // for the kernel to find a namespace of a connected controller
-constexpr auto kLockTimeout = 60s;       // several portals may take their time, one after the other
+constexpr auto kDisconnectTimeout = 20s;  // the kernel first gives up what is queued on a path that is gone
+constexpr auto kFlushTimeout = 15s;       // one whose paths are all lost would wait for ctrl_loss_tmo
+constexpr auto kNamespaceTimeout = 10s;   // for the kernel to find a namespace of a connected controller
+constexpr auto kLockTimeout = 30s;        // several portals may take their time, one after the other
 constexpr auto kPoll = 100ms;
 constexpr std::uint64_t kSector = 512;  // unit of /sys/class/block/*/size, whatever the disk's own
 
@@ -473,19 +473,18 @@ class NvmeofDriver : public sdk::BlockVolumeDriver {
                      "grow the volume at the storage first, then extend again");
   }
 
-  /// A namespace that was deleted leaves its number, and the disk's name, to the next one.
+  /// A namespace that was deleted leaves its number, and the disk's name, to the next one. Where there is no disk any
+  /// more, nothing could be mistaken for it, and a guest must be able to lose it.
   Result<void> verify(sdk::Call&, const sdk::Volume& volume, const Attachment& attachment) override {
     AIOLOS_TRY(const NamespaceId id, read_namespace_id(volume));
     const std::string& path = attachment.source.path;
     const std::string wwid = attachment.state.value("wwid", "");
     const Disk now = disk_of(fs::path(path).filename());
-    if (now.wwid == wwid && now.is(id) && read_line(now.sysfs() / "device/subsysnqn") == id.nqn) return {};
-    if (now.wwid.empty())
-      return sdk::fail(ErrorKind::storage,
-                       path + " is gone: " + id.text() + " (" + wwid + ") is not connected any more",
-                       "see whether the storage still exports it, then detach and attach the volume again");
+    const bool is_gone = now.wwid.empty();
+    const bool is_same = now.wwid == wwid && now.is(id) && read_line(now.sysfs() / "device/subsysnqn") == id.nqn;
+    if (is_gone || is_same) return {};
     return sdk::fail(ErrorKind::refused, path + " is " + now.wwid + " now, and the volume is " + wwid,
-                     "the storage has given the volume's place to another: detach it, and ask for its connection anew");
+                     "the storage has given the volume's place to another: ask for its connection anew");
   }
 
  private:

@@ -168,11 +168,12 @@ def test_another_volume_at_the_old_number_is_refused(namespace, other_volume, ai
     numbered = namespace.other(ns_id=1)
     aiolos.attach(numbered)
     namespace.nvme.unmap()
-    Namespace(namespace.nvme, other_volume)
-    wait_for(lambda: aiolos.extend(64 * MIB, expect=None).status in (FAILED, REFUSED), "the kernel to see it")
-    aiolos.detach("--force")
+    other = Namespace(namespace.nvme, other_volume)
+    wait_for(lambda: pathlib.Path(f"/dev/disk/by-id/nvme-uuid.{other.uuid}").exists(), "the kernel to see it")
+    aiolos.extend(64 * MIB, expect=REFUSED)
+    aiolos.detach()
     error = aiolos.attach(numbered, "--json", expect=REFUSED).json()["error"]
-    assert namespace.uuid in error["message"], error
+    assert namespace.uuid in error["message"] and other.uuid in error["message"], error
 
 
 def test_a_disk_in_use_stays(namespace, aiolos, guest, leaves_nothing):
