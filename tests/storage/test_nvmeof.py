@@ -155,7 +155,7 @@ def test_a_path_is_lost_and_comes_back(namespace, aiolos, guest, leaves_nothing)
 
 def test_extend(namespace, aiolos, guest, leaves_nothing):
     source = source_of(aiolos.attach(namespace, "--json"))
-    assert "grow the volume at the storage first" in aiolos.extend(96 * MIB, expect=FAILED).stderr
+    assert "grow the volume at the storage first" in aiolos.extend(96 * MIB, expect=FAILED).err
     namespace.nvme.grow(namespace.volume, 96 * MIB)
     aiolos.extend(96 * MIB)
     assert size_of(source) == 96 * MIB
@@ -180,7 +180,7 @@ def test_a_disk_in_use_stays(namespace, aiolos, guest, leaves_nothing):
     source = source_of(aiolos.attach(namespace, "--json"))
     with open(source, "rb"):
         refused = aiolos.detach(expect=REFUSED)
-        assert f"in use by process {os.getpid()}" in refused.stderr
+        assert f"in use by process {os.getpid()}" in refused.err
         assert controllers() == list(namespace.nvme.network.portals)
     aiolos.detach()
 
@@ -193,8 +193,8 @@ def test_a_disk_in_use_stays(namespace, aiolos, guest, leaves_nothing):
 ])
 def test_what_is_refused_before_anything_is_connected(namespace, aiolos, guest, leaves_nothing, changes, status, text):
     refused = aiolos.attach(namespace.other(**changes), expect=status)
-    assert text in refused.stderr
-    assert "secret" not in refused.stderr
+    assert text in refused.err
+    assert "secret" not in refused.err
 
 
 def test_the_older_form_of_one_portal(namespace, aiolos, guest, leaves_nothing):
