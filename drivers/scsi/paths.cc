@@ -94,6 +94,24 @@ bool leads_to_volume(const std::string& link, const std::vector<DiskPath>& disks
   return contains(disks, device) || (map && map->device == device);
 }
 
+/// Whether a link leads to a path of the volume that is none of these: udev gives a link that several disks claim to any
+/// of them, and the kernel scans the LUNs of a port that comes back by itself.
+bool leads_to_another_path(sdk::Call& call, const Sysfs& sysfs, const std::string& link, const std::string& wwid) {
+  const std::optional<Disk> disk = disk_named(sysfs, device_behind(link));
+  if (!disk || !is_running(sysfs, disk->address)) return false;
+  const Result<std::string> shown = read_wwid(call, *disk);
+  return shown && *shown == wwid;
+}
+
+/// A name of this very disk: its link by path if udev has made one. Another volume's after a renumbering, so only where
+/// there is no better one.
+std::string own_node(const Disk& disk) {
+  std::error_code error;
+  for (const auto& link : std::filesystem::directory_iterator("/dev/disk/by-path", error))
+    if (device_behind(link.path()) == disk.name) return link.path();
+  return disk.node();
+}
+
 Result<std::optional<Map>> wanted_map(sdk::Call& call, const Sysfs& sysfs, const std::string& wwid,
                                       const std::vector<DiskPath>& paths, bool use_multipath) {
   if (!use_multipath) return find_map(sysfs, wwid);
@@ -187,11 +205,14 @@ Result<Published> publish(sdk::Call& call, const Sysfs& sysfs, const std::vector
   // Below a map the link that names the WWID is the map's. /dev/sda can be another volume after the next login, and a
   // link in by-path is one after the LUN was renumbered.
   const std::string link = map ? map->link() : "/dev/disk/by-id/scsi-" + wwid;
-  const bool found = wait_until(kLinkTimeout, [&] {
+  std::string node;
+  wait_until(kLinkTimeout, [&] {
     if (!map) map = find_map(sysfs, wwid);  // multipathd may make one unasked
-    return leads_to_volume(link, disks, map);
+    if (leads_to_volume(link, disks, map)) node = link;
+    else if (!map && leads_to_another_path(call, sysfs, link, wwid)) node = own_node(disks.front().disk);
+    return !node.empty();
   });
-  if (found) return Published{wwid, link};
+  if (!node.empty()) return Published{wwid, std::move(node)};
   return sdk::fail(ErrorKind::retry, "udev has made no link " + link + " to " + disks.front().disk.node(),
                    "check that udev runs (udevadm settle), then try again");
 }

@@ -12,7 +12,7 @@ import pytest
 from harness import BAD_INPUT, FAILED, MIB, REFUSED, TRY_AGAIN, domain_disks, write_pattern
 from host_state import host_state, wait_for_host_state
 from targets import Volume as StorageVolume
-from tools import SYS, size_of, wait_for, write
+from tools import SYS, read, size_of, wait_for, write
 
 VERIFY = ("fio --name=verify --filename={device} --rw=randwrite --bs=16k --size=4M --iodepth=8 --ioengine=libaio --direct=1 "
           "--verify=crc32c --do_verify=1 --verify_fatal=1")
@@ -151,6 +151,8 @@ def test_extend_multipath_not_while_a_path_is_down(two_paths, lun, aiolos, guest
     assert f"target port 0x{lun.fibre_channel.target_wwpn(1)} at" in refused["message"]
     lun.fibre_channel.plug(1)
     two_paths.wait_map(lun.volume.wwid, paths=2)
+    disks = list(two_paths.paths(lun.volume.wwid))
+    wait_for(lambda: all(read(SYS / f"class/block/{disk}/device/state") == "running" for disk in disks), "disks that run")
     aiolos.extend(96 * MIB)
     assert guest.check(f"blockdev --getsize64 {device}").strip() == str(96 * MIB)
     aiolos.detach()
