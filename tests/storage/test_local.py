@@ -52,13 +52,13 @@ def test_an_inactive_volume_is_activated_for_as_long_as_it_is_attached(host_as_b
 
 
 def test_a_thin_snapshot_is_activated_though_it_says_skip(host_as_before, aiolos, volumes):
-    run("lvcreate", "-y", "-s", "-n", "snapshot", "vg0/thin")
-    assert not is_active(volumes, "snapshot")
-    info = volume_at(volumes.device("snapshot"))
+    run("lvcreate", "-y", "-s", "-n", "copy", "vg0/thin")
+    assert not is_active(volumes, "copy")
+    info = volume_at(volumes.device("copy"))
     assert attach(aiolos, info).json()["aio"]["mode"] != "native"
     write_and_verify(aiolos.guest, aiolos.guest.wait_disk(info["serial"]))
     aiolos.detach()
-    assert not is_active(volumes, "snapshot")
+    assert not is_active(volumes, "copy")
 
 
 def test_a_volume_that_somebody_uses_stays_active(aiolos, volumes):
