@@ -48,7 +48,7 @@ constexpr std::array kMountComplaints{
     MountComplaint{"Invalid argument", ErrorKind::configuration, "a mount option is wrong",
                    "check nfs.mount_options and the volume's data.options against nfs(5)"},
     MountComplaint{"Protocol not supported", ErrorKind::storage, "the server does not speak this version of NFS",
-                   "check vers= in nfs.mount_options and the volume's data.options"},
+                   "set vers= in nfs.mount_options or the volume's data.options: vers=3 for a server that has no NFS 4"},
 };
 
 /// The parts of a text between separators, without the empty ones.
@@ -132,12 +132,14 @@ class NfsDriver : public sdk::FileSystemVolumeDriver {
 
  protected:
   /// One attempt, in the foreground: by itself mount.nfs tries for two minutes, and with `bg` goes on after it has
-  /// returned. Called directly rather than by mount(8), so that a host without it hears which package to install.
+  /// returned. NFS 4 unless a version is given: after a refusal mount.nfs would go on with version 3, and wait for a
+  /// portmapper that a server of version 4 need not have, instead of saying that the path is wrong. Called directly rather
+  /// than by mount(8), so that a host without it hears which package to install.
   Result<std::vector<std::string>> mount_command(sdk::Call& call, const sdk::Volume& volume, const std::string& share,
                                                  const std::string& mount_point) const override {
     AIOLOS_TRY(const std::string_view configured, call.configuration().at("mount_options").string_or(""));
     AIOLOS_TRY(const std::string of_volume, volume_options(volume));
-    const std::string options = merge_options(std::string(configured) + "," + of_volume + ",fg,retry=0");
+    const std::string options = merge_options("vers=4," + std::string(configured) + "," + of_volume + ",fg,retry=0");
     return std::vector<std::string>{"mount.nfs", share, mount_point, "-o", options};
   }
 

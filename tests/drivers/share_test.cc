@@ -176,6 +176,15 @@ TEST_F(ShareTest, NfsTakesOptionsAsCinderGivesThemAndNothingElse) {
   }
 }
 
+TEST_F(ShareTest, NfsIsVersion4UnlessAnotherIsAskedFor) {
+  load({{"nfs", {{"mount_point_base", base_}}}});
+  ASSERT_TRUE(connect(nfs({{"options", nullptr}})).has_value());
+  EXPECT_EQ(ran_.back().back(), "vers=4,fg,retry=0");
+  table_.clear();
+  ASSERT_TRUE(connect(nfs({{"options", "-o vers=3"}})).has_value());
+  EXPECT_EQ(ran_.back().back(), "vers=3,fg,retry=0");
+}
+
 struct Complaint {
   const char* says;
   ErrorKind kind;
