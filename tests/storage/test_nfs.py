@@ -306,6 +306,6 @@ def test_killed_while_unmounting_is_finished_by_detach(host, when):
 
 def test_wrong_mount_option_is_named(host):
     host.configure(mount_options="no_such_option")
-    error = host.attach(host.volume("v"), expect=FAILED).error()
+    error = host.attach(host.volume("v"), expect=BAD_INPUT).error()
     assert error["kind"] == "configuration" and "option" in error["message"]
     host.assert_nothing_left()
