@@ -87,7 +87,8 @@ def test_client_that_died_is_replaced_once_nobody_uses_its_mount(host):
     sparse(host.share.folder / "w")
     host.attach(host.volume("v"))
     host.share.kill_clients()
-    with in_time():
+    # libvirt waits for the guest's own disk, which hangs, when the command opens the embedded driver: 30 s, before us.
+    with in_time(60):
         error = host.attach(host.volume("w"), "vdc", expect=TRY_AGAIN).error()
     assert "not connected" in error["message"] and "1 other volume" in error["message"]
     host.detach("vdb", "--force")
@@ -107,7 +108,8 @@ def test_client_that_hangs_is_an_error_in_time(host):
     sparse(host.share.folder / "w")
     host.attach(host.volume("v"))
     host.share.signal_clients(signal.SIGSTOP)
-    with in_time():
+    # libvirt waits for the guest's own disk, which hangs, when the command opens the embedded driver: 30 s, before us.
+    with in_time(60):
         error = host.attach(host.volume("w"), "vdc", expect=TRY_AGAIN).error()
     assert "does not answer" in error["message"]
     host.share.signal_clients(signal.SIGCONT)
