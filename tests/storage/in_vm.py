@@ -6,10 +6,12 @@ kill. There that is plain Python, and tests/guest runs its guest there too. From
 of its own through the VM's control port, and take a hundred times as long.
 
 On the host, pytest collects and selects as always (-k, node ids, --collect-only). At the first test of this folder
-HostSide boots the VM, once for all of them, and starts pytest in it with just the tests that were selected. There VmSide
+HostSide boots the VMs, once for all of them: two, as a VM's tests run one after another and keep little more than one
+processor busy. Each gets whole files, and starts pytest with just those of their tests that were selected. There VmSide
 writes each report, when it comes, as a line of JSON into a file of the VM's share; HostSide hands it to the host's
-pytest, which shows and counts it, and writes it to its JUnit file. If the VM dies or a test never ends, that test has
-failed, with the VM's last words, and the others go on in a new VM. Tests marked on_host stay outside.
+pytest when it is that test's turn, which shows and counts it, and writes it to its JUnit file. If a VM dies or a test
+never ends, that test has failed, with the VM's last words, and the VM's other tests go on in a new one. Tests marked
+on_host stay outside.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ import pathlib
 import shlex
 import time
 
-import ceph
 import image
 import pytest
 from storage_vm import SHARE, StorageVm, StorageVmError
 
 HERE = pathlib.Path(__file__).resolve().parent
 INSIDE = "AIOLOS_STORAGE_VM"  # set in the VM's environment
+VMS = 2
 TEST_LIMIT = 300  # seconds for one test with its fixtures
 DISKS = {"nfs": "512M", "lvm": "1G"}
 MEMORY_MIB = 3072
@@ -42,9 +44,7 @@ def is_inside() -> bool:
 class HostSide:
     def __init__(self, config: pytest.Config):
         self.config = config
-        self.vm: StorageVm | None = None
-        self.pytest_id = 0
-        self.reports = None
+        self.runs: list[VmRun] | None = None  # None: not begun
         self.no_vm = ""  # why there is none, for the tests after the first that wanted it
 
     @pytest.hookimpl(tryfirst=True)
@@ -54,37 +54,65 @@ class HostSide:
         hook = item.ihook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         try:
-            if self.vm is None:
-                self.start(item)
-            for report in self.reports_of(item):
-                hook.pytest_runtest_logreport(report=report)
+            for report in self.run_of(item).reports_of(item):
+                hook.pytest_runtest_logreport(report=self.report(report))
         except (StorageVmError, image.ImageError) as error:
-            self.stop()
             hook.pytest_runtest_logreport(report=failed(item, str(error)))
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def start(self, item: pytest.Item) -> None:
-        """Boot the VM and begin with this test and all that follow it."""
+    def run_of(self, item: pytest.Item) -> VmRun:
         if self.no_vm:
             raise StorageVmError(f"not run, for the storage VM failed before: {self.no_vm}")
         try:
-            image.build()  # of the guest that tests run in the VM, where nothing can be downloaded
-            if any(wants_vm(each) and each.get_closest_marker("ceph") for each in item.session.items):
-                ceph.packages()
-            self.vm = StorageVm(memory_mib=MEMORY_MIB, disks=DISKS).start()
+            if self.runs is None:
+                self.begin([each for each in item.session.items if wants_vm(each)])
+            return next(run for run in self.runs if run.has(item))
         except (StorageVmError, image.ImageError) as error:
             self.no_vm = str(error).partition("\n")[0]
             raise
+
+    def begin(self, items: list[pytest.Item]) -> None:
+        image.build()  # of the guest that tests run in the VM, where nothing can be downloaded
+        self.runs = [VmRun(self.config, share) for share in shares_of(items)]
+        for run in self.runs:
+            run.start()
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
-        terminal.write_line(f"storage VM: booted in {self.vm.boot_seconds:.1f} s")
-        items = item.session.items
-        tests = [argument_of(each) for each in items[items.index(item):] if wants_vm(each)]
+        terminal.write_line("storage VMs: booted in " + ", ".join(f"{run.vm.boot_seconds:.1f} s" for run in self.runs))
+
+    def report(self, data: dict) -> pytest.TestReport:
+        report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
+        if isinstance(report.longrepr, list):  # where and why a test was skipped; JSON has no tuples
+            report.longrepr = tuple(report.longrepr)
+        return report
+
+    def pytest_unconfigure(self) -> None:
+        for run in self.runs or []:
+            run.stop()
+
+
+class VmRun:
+    """Some tests, in their order, in a VM of their own."""
+
+    def __init__(self, config: pytest.Config, items: list[pytest.Item]):
+        self.config = config
+        self.left = items  # that nobody has asked for yet
+        self.vm: StorageVm | None = None
+        self.pytest_id = 0
+        self.reports = None
+        self.broken = ""  # why no VM can run any of them
+
+    def has(self, item: pytest.Item) -> bool:
+        return item in self.left
+
+    def start(self) -> None:
+        """Boot the VM and begin with the tests that are left."""
+        self.vm = StorageVm(memory_mib=MEMORY_MIB, disks=DISKS).start()
         # No plugin is loaded by itself: to look for them takes an emulated processor several seconds.
         command = ["env", f"{INSIDE}=1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
                    *(f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ),
                    "/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q",
-                   f"--rootdir={self.config.rootpath}", *tests]
+                   f"--rootdir={self.config.rootpath}", *map(argument_of, self.left)]
         folder = self.config.invocation_params.dir
         shell = f"cd {shlex.quote(str(folder))} && {shlex.join(command)} >{SHARE}/{LOG} 2>&1"
         (self.vm.share / REPORTS).touch()
@@ -92,7 +120,20 @@ class HostSide:
         self.pytest_id = self.vm.send(shell, timeout=24 * 3600)
 
     def reports_of(self, item: pytest.Item):
-        """The reports of one test, as they come."""
+        """The reports of one test, as they come. On StorageVmError the VM is gone, and the next test gets a new one."""
+        try:
+            if self.broken:
+                raise StorageVmError(f"not run: {self.broken}")
+            if self.vm is None:
+                self.start()
+            yield from self.received(item)
+        except StorageVmError:
+            self.stop()
+            raise
+        finally:
+            self.left.remove(item)
+
+    def received(self, item: pytest.Item):
         deadline = time.monotonic() + TEST_LIMIT
         line, ended = "", None
         while True:
@@ -103,11 +144,11 @@ class HostSide:
                 if message.get("finished") == item.nodeid:
                     return
                 if "report" in message:
-                    yield self.report(message["report"])
+                    yield message["report"]
             elif ended:
                 log = (self.vm.share / LOG).read_text(errors="replace")
                 if self.reports.tell() == 0:
-                    self.no_vm = "pytest does not start in it"
+                    self.broken = "pytest does not start in the storage VM"
                 raise StorageVmError(f"pytest in the storage VM ended with status {ended.status}:\n{log}")
             else:
                 ended = self.vm.answer(self.pytest_id, 0.05)  # and then look once more for what it wrote last
@@ -115,12 +156,6 @@ class HostSide:
                 shown = self.vm.run(WHEN_STUCK, 30)
                 raise StorageVmError(f"the test did not end within {TEST_LIMIT} s:\n{shown.stdout}"
                                      f"{self.vm.last_words()}")
-
-    def report(self, data: dict) -> pytest.TestReport:
-        report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
-        if isinstance(report.longrepr, list):  # where and why a test was skipped; JSON has no tuples
-            report.longrepr = tuple(report.longrepr)
-        return report
 
     def stop(self) -> None:
         if self.reports:
@@ -130,8 +165,16 @@ class HostSide:
             self.vm.stop()
             self.vm = None
 
-    def pytest_unconfigure(self) -> None:
-        self.stop()
+
+def shares_of(items: list[pytest.Item]) -> list[list[pytest.Item]]:
+    """The tests of each VM, whole files together: what a file's fixtures made for all of its tests is made once."""
+    files: dict[pathlib.Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    shares: list[list[pytest.Item]] = [[] for _ in range(min(VMS, len(files)))]
+    for file in sorted(files.values(), key=len, reverse=True):
+        min(shares, key=len).extend(file)
+    return [[item for item in items if item in share] for share in shares]
 
 
 def wants_vm(item: pytest.Item) -> bool:
