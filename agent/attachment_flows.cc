@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "attachment_flows.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <limits>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "aiolos/disk/disk_xml.h"
 
@@ -62,8 +62,7 @@ bool may_be_of(const AttachmentRecord& record, const disk::DiskConfig& live) {
 }
 
 AttachmentFlows::AttachmentFlows(const Config& config, std::string hypervisor_uri, Machine& machine,
-                                 const Registry& registry, const Decider& decider, HostLocks& locks,
-                                 const LogSink& log)
+                                 const Registry& registry, const Decider& decider, HostLocks& locks, const LogSink& log)
     : config_(config),
       hypervisor_uri_(std::move(hypervisor_uri)),
       machine_(machine),
@@ -86,9 +85,17 @@ Result<std::vector<AttachmentListing>> AttachmentFlows::attachments() {
     if (!effects) return tl::unexpected(effects.error());
     auto holds = (*book)->held_resources(record.id);
     if (!holds) return tl::unexpected(holds.error());
-    AttachmentListing listing{record.hypervisor, record.domain_name, record.domain_uuid, record.target,
-                              record.volume_type, record.serial, std::string(to_string(record.state)), record.created,
-                              {}, std::move(*effects), std::move(*holds)};
+    AttachmentListing listing{record.hypervisor,
+                              record.domain_name,
+                              record.domain_uuid,
+                              record.target,
+                              record.volume_type,
+                              record.serial,
+                              std::string(to_string(record.state)),
+                              record.created,
+                              {},
+                              std::move(*effects),
+                              std::move(*holds)};
     for (const Step step : *unfinished) listing.unfinished.emplace_back(to_string(step));
     list.push_back(std::move(listing));
   }
@@ -149,8 +156,8 @@ Result<std::optional<AttachmentRecord>> AttachmentFlows::find_record(const std::
 
 // ---- attaching ------------------------------------------------------------------------------------------------------
 
-Result<Explanation> AttachmentFlows::attach(const std::string& name, const Json& connection_info,
-                                            const Json& disk_info, bool dry_run) {
+Result<Explanation> AttachmentFlows::attach(const std::string& name, const Json& connection_info, const Json& disk_info,
+                                            bool dry_run) {
   const auto volume = decider_.read_volume(connection_info, disk_info);
   if (!volume) return tl::unexpected(volume.error());
   if (const auto able = check_multiattach(*volume); !able) return tl::unexpected(able.error());
@@ -222,10 +229,10 @@ Result<void> AttachmentFlows::check_not_leaving(const AttachmentRecord& record) 
   const auto unfinished = (*book)->unfinished_steps(record.id);
   if (!unfinished) return tl::unexpected(unfinished.error());
   if (std::find(unfinished->begin(), unfinished->end(), Step::detach) == unfinished->end()) return {};
-  return fail(ErrorKind::retry,
-              fmt::format("domain '{}' was asked to give disk '{}' up and may still do so", record.domain_name,
-                          record.target),
-              fmt::format("finish that first: aiolos detach --domain {} --target {}", record.domain_name, record.target));
+  return fail(
+      ErrorKind::retry,
+      fmt::format("domain '{}' was asked to give disk '{}' up and may still do so", record.domain_name, record.target),
+      fmt::format("finish that first: aiolos detach --domain {} --target {}", record.domain_name, record.target));
 }
 
 Result<void> AttachmentFlows::adopt(const AttachmentRecord& record) {
@@ -246,9 +253,10 @@ Result<Explanation> AttachmentFlows::answer_again(const Volume& volume, const At
   Explanation& answer = decided->first;
   const std::optional<AioMode> mode = guest.find(record.target)->driver.io;
   if (mode != answer.decision.mode)
-    answer.notes.push_back(fmt::format("with today's facts the mode would be {}; an attached disk keeps its own: "
-                                       "detach it and attach it again",
-                                       answer.decision.mode ? to_string(*answer.decision.mode) : "none"));
+    answer.notes.push_back(
+        fmt::format("with today's facts the mode would be {}; an attached disk keeps its own: "
+                    "detach it and attach it again",
+                    answer.decision.mode ? to_string(*answer.decision.mode) : "none"));
   answer.decision.mode = mode;
   answer.decision.reasons.assign(1, "this is what it was attached with");
   answer.decision.rejected.clear();
@@ -294,7 +302,7 @@ Error AttachmentFlows::undo_connect(std::int64_t id, const Volume& volume, Error
   if (undone) return error;
   if (log_) log_(LogLevel::error, fmt::format("cleaning up after a failed connect: {}", describe(undone.error())));
   error.message += fmt::format("; undoing what was done of it failed too: {}", undone.error().message);
-  error.next += fmt::format("; then run aiolos detach for '{}' to undo the rest", volume.disk_info.dev);
+  error.next += "; then run aiolos reconcile to undo the rest";
   return error;
 }
 
@@ -311,18 +319,18 @@ Result<void> AttachmentFlows::check_not_elsewhere(const Volume& volume, const Do
     if (!same || (other.hypervisor == hypervisor_uri_ && other.domain_uuid == domain.uuid)) continue;
     const bool shared = volume.info.multiattach && is_multiattach(other.connection_info);
     if (shared) continue;
-    return fail(ErrorKind::refused,
-                fmt::format("volume '{}' is {} as '{}' of domain '{}' ({}), and may not be shared", other.serial,
-                            to_string(other.state), other.target, other.domain_name, other.hypervisor),
-                fmt::format("detach it there first (aiolos reconcile does, if that guest is gone), or make it a multiattach "
-                            "volume"));
+    return fail(
+        ErrorKind::refused,
+        fmt::format("volume '{}' is {} as '{}' of domain '{}' ({}), and may not be shared", other.serial,
+                    to_string(other.state), other.target, other.domain_name, other.hypervisor),
+        fmt::format("detach it there first (aiolos reconcile does, if that guest is gone), or make it a multiattach "
+                    "volume"));
   }
   return {};
 }
 
 AttachmentFlows::AttachResult AttachmentFlows::attach_connected(const Volume& volume, const DomainState& domain,
-                                                                const Connected& connected,
-                                                                const GuestDisks& guest) {
+                                                                const Connected& connected, const GuestDisks& guest) {
   const auto nothing = [](Error error) { return tl::unexpected(nothing_attached(std::move(error))); };
   const auto same = volume.driver->verify(*volume.connection_info, connected.attachment);
   if (!same) return nothing(same.error());
@@ -371,18 +379,23 @@ Error AttachmentFlows::undo_attach(const Volume& volume, const DomainState& doma
 /// A disk that Aiolos did not attach, or one that nobody has heard of.
 Error AttachmentFlows::unknown_disk(const DomainState& domain, const std::string& target, const GuestDisks& guest) {
   if (guest.find(target))
-    return {ErrorKind::refused, fmt::format("disk '{}' of domain '{}' was not attached by Aiolos", target, domain.name),
-            "use what attached it; detach takes it with --force", {}};
-  Error error{ErrorKind::bad_input, fmt::format("domain '{}' has no disk '{}'", domain.name, target),
-              guest.targets().empty() ? std::string("it has no disks") : "its disks: " + guest.targets(), {}};
+    return {ErrorKind::refused,
+            fmt::format("disk '{}' of domain '{}' was not attached by Aiolos", target, domain.name),
+            "use what attached it; detach takes it with --force",
+            {}};
+  Error error{ErrorKind::bad_input,
+              fmt::format("domain '{}' has no disk '{}'", domain.name, target),
+              guest.targets().empty() ? std::string("it has no disks") : "its disks: " + guest.targets(),
+              {}};
   const auto book = journal();
   const auto records = book ? (*book)->open_attachments() : tl::unexpected(book.error());
   if (!records) return error;
   for (const AttachmentRecord& record : *records)
     if (record.domain_name == domain.name && record.target == target)
-      error.next += fmt::format("; the journal holds '{}' of another domain of that name: aiolos detach --domain {} "
-                                "--target {} --uri '{}'",
-                                target, record.domain_uuid, target, record.hypervisor);
+      error.next += fmt::format(
+          "; the journal holds '{}' of another domain of that name: aiolos detach --domain {} "
+          "--target {} --uri '{}'",
+          target, record.domain_uuid, target, record.hypervisor);
   return error;
 }
 
@@ -491,13 +504,14 @@ Result<void> AttachmentFlows::detach_from_gone(const std::string& name, const st
       matching.push_back(&record);
   if (matching.empty()) return tl::unexpected(gone);
   if (matching.size() > 1)
-    return fail(ErrorKind::refused, fmt::format("the journal holds '{}' of {} domains named '{}'", target,
-                                                matching.size(), name), "name the domain by its UUID");
+    return fail(ErrorKind::refused,
+                fmt::format("the journal holds '{}' of {} domains named '{}'", target, matching.size(), name),
+                "name the domain by its UUID");
   const AttachmentRecord& found = *matching.front();
   if (found.hypervisor != hypervisor_uri_)
     return fail(ErrorKind::refused,
-                fmt::format("'{}' of domain '{}' was attached through {}, and {} does not know that domain", target, name,
-                            found.hypervisor, hypervisor_uri_),
+                fmt::format("'{}' of domain '{}' was attached through {}, and {} does not know that domain", target,
+                            name, found.hypervisor, hypervisor_uri_),
                 fmt::format("use --uri '{}'", found.hypervisor));
   const auto lock = lock_disk(found.domain_uuid, target);
   if (!lock) return tl::unexpected(lock.error());
@@ -506,57 +520,56 @@ Result<void> AttachmentFlows::detach_from_gone(const std::string& name, const st
   return *record ? disconnect_record(**record, /*leftovers_possible=*/false, force) : Result<void>();
 }
 
-// ---- extending ------------------------------------------------------------------------------------------------------
+// ---- changing what is attached --------------------------------------------------------------------------------------
 
-Result<std::uint64_t> AttachmentFlows::extend(const std::string& name, const std::string& target,
-                                              std::uint64_t bytes) {
+Result<AttachmentFlows::AttachedDisk> AttachmentFlows::lock_attached(const std::string& name,
+                                                                     const std::string& target) {
+  const auto domain = running_domain(name);
+  if (!domain) return tl::unexpected(domain.error());
+  auto lock = lock_disk(domain->uuid, target);
+  if (!lock) return tl::unexpected(lock.error());
+  const auto guest = guest_disks(domain->uuid);
+  if (!guest) return tl::unexpected(guest.error());
+  auto record = find_record(domain->uuid, target);
+  if (!record) return tl::unexpected(record.error());
+  if (!*record || !guest->find(target)) return tl::unexpected(unknown_disk(*domain, target, *guest));
+  return AttachedDisk{*std::move(lock), **std::move(record)};
+}
+
+Result<std::uint64_t> AttachmentFlows::extend(const std::string& name, const std::string& target, std::uint64_t bytes) {
   constexpr auto kLargest = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
   if (bytes == 0 || bytes % 512 != 0 || bytes > kLargest)
     return fail(ErrorKind::bad_input, fmt::format("{} bytes is no size of a disk", bytes),
                 "use a multiple of 512 bytes");
-  const auto domain = running_domain(name);
-  if (!domain) return tl::unexpected(domain.error());
-  const auto lock = lock_disk(domain->uuid, target);
-  if (!lock) return tl::unexpected(lock.error());
-  const auto guest = guest_disks(domain->uuid);
-  if (!guest) return tl::unexpected(guest.error());
-  const auto record = find_record(domain->uuid, target);
-  if (!record) return tl::unexpected(record.error());
-  if (!*record || !guest->find(target)) return tl::unexpected(unknown_disk(*domain, target, *guest));
-  if (const auto same = verify_record(**record); !same) return tl::unexpected(same.error());
-  const auto size = extend_storage(**record, bytes);
+  const auto disk = lock_attached(name, target);
+  if (!disk) return tl::unexpected(disk.error());
+  if (const auto same = verify_record(disk->record); !same) return tl::unexpected(same.error());
+  const auto size = extend_storage(disk->record, bytes);
   if (!size) return size;
-  if (const auto done = resize_disk(**record, *size); !done) return tl::unexpected(done.error());
+  if (const auto done = resize_disk(disk->record, *size); !done) return tl::unexpected(done.error());
   return size;
 }
 
 Result<void> AttachmentFlows::set_qos(const std::string& name, const std::string& target, const Json& qos_specs) {
   const auto limits = parse_qos_limits(JsonDocument(qos_specs).root());
   if (!limits) return tl::unexpected(limits.error());
-  const auto domain = running_domain(name);
-  if (!domain) return tl::unexpected(domain.error());
-  const auto lock = lock_disk(domain->uuid, target);
-  if (!lock) return tl::unexpected(lock.error());
-  const auto guest = guest_disks(domain->uuid);
-  if (!guest) return tl::unexpected(guest.error());
-  const auto record = find_record(domain->uuid, target);
-  if (!record) return tl::unexpected(record.error());
-  if (!*record || !guest->find(target)) return tl::unexpected(unknown_disk(*domain, target, *guest));
-
+  const auto own = lock_attached(name, target);
+  if (!own) return tl::unexpected(own.error());
+  const AttachmentRecord& record = own->record;
   const auto book = journal();
   if (!book) return tl::unexpected(book.error());
-  const auto step = (*book)->begin_step((*record)->id, Step::limit);
+  const auto step = (*book)->begin_step(record.id, Step::limit);
   if (!step) return tl::unexpected(step.error());
-  if (auto done = machine_.hypervisor().set_iotune(domain->uuid, target, limits->values, limits->group); !done) {
+  if (auto done = machine_.hypervisor().set_iotune(record.domain_uuid, target, limits->values, limits->group); !done) {
     (void)(*book)->fail_step(*step, done.error());
     return done;
   }
   // What the journal keeps is what attaching again answers.
-  auto kept = disk::parse((*record)->disk_xml);
+  auto kept = disk::parse(record.disk_xml);
   if (!kept) return tl::unexpected(kept.error());
   set_iotune(kept->disk, *limits);
-  if (auto done = (*book)->keep_disk_xml((*record)->id, disk::emit(kept->disk)); !done) return done;
-  return (*book)->finish_step(*step, (*record)->state);
+  if (auto done = (*book)->keep_disk_xml(record.id, disk::emit(kept->disk)); !done) return done;
+  return (*book)->finish_step(*step, record.state);
 }
 
 Result<std::uint64_t> AttachmentFlows::extend_storage(const AttachmentRecord& record, std::uint64_t bytes) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attach, detach, extend and reconcile: each goes one way, from connection_info to the guest, and writes every side effect to the
-// journal before it happens. What went before a failure is undone, but a volume is only disconnected when it is certain
-// that no guest has it.
+// Attach, detach, extend and reconcile: each goes one way, from connection_info to the guest, and writes every side
+// effect to the journal before it happens. What went before a failure is undone, but a volume is only disconnected when
+// it is certain that no guest has it.
 #pragma once
 
 #include <memory>
@@ -67,8 +67,7 @@ class AttachmentFlows {
                                  const Attachment* attachment, bool force);
   AttachResult attach_connected(const Volume& volume, const DomainState& domain, const Connected& connected,
                                 const GuestDisks& guest);
-  Error undo_attach(const Volume& volume, const DomainState& domain, const Connected& connected,
-                    AttachFailure failure);
+  Error undo_attach(const Volume& volume, const DomainState& domain, const Connected& connected, AttachFailure failure);
   Result<Explanation> rehearse_attach(const Volume& volume, const DomainState& domain, const GuestDisks& guest);
   /// The answer for a target that the journal holds already; nullopt once it is free for a new attach.
   Result<std::optional<Explanation>> settle_earlier(const Volume& volume, const DomainState& domain,
@@ -91,6 +90,12 @@ class AttachmentFlows {
   Settled keep(const AttachmentRecord& record, std::string reason);
   Settled undo(const AttachmentRecord& record, bool leftovers_possible, std::string reason);
 
+  /// A disk that Aiolos attached to a running guest, which nobody else changes meanwhile.
+  struct AttachedDisk {
+    Lock lock;
+    AttachmentRecord record;
+  };
+  Result<AttachedDisk> lock_attached(const std::string& name, const std::string& target);
   Error unknown_disk(const DomainState& domain, const std::string& target, const GuestDisks& guest);
   Result<std::uint64_t> extend_storage(const AttachmentRecord& record, std::uint64_t bytes);
   /// Refuses a volume that another guest has, unless it may be shared.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a crash, a reboot or somebody else left: each volume of the journal is brought to its end, one way or the other.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "attachment_flows.h"
 
@@ -23,10 +23,14 @@ bool contains(const std::vector<Step>& steps, Step step) {
 
 std::string_view to_string(ReconcileEntry::Outcome outcome) {
   switch (outcome) {
-    case Outcome::kept: return "kept";
-    case Outcome::finished: return "finished";
-    case Outcome::undone: return "undone";
-    case Outcome::left: return "left";
+    case Outcome::kept:
+      return "kept";
+    case Outcome::finished:
+      return "finished";
+    case Outcome::undone:
+      return "undone";
+    case Outcome::left:
+      return "left";
   }
   return {};
 }
@@ -50,8 +54,8 @@ Result<std::vector<ReconcileEntry>> AttachmentFlows::reconcile() {
   const auto records = (*book)->open_attachments();
   if (!records) return tl::unexpected(records.error());
   for (const AttachmentRecord& record : *records) {
-    ReconcileEntry entry{record.hypervisor, record.domain_name, record.domain_uuid, record.target, record.serial,
-                         Outcome::left, {}, {}};
+    ReconcileEntry entry{
+        record.hypervisor, record.domain_name, record.domain_uuid, record.target, record.serial, Outcome::left, {}, {}};
     if (auto settled = settle(record)) {
       std::tie(entry.outcome, entry.reason) = std::move(*settled);
     } else {
@@ -73,7 +77,8 @@ AttachmentFlows::Settled AttachmentFlows::settle(const AttachmentRecord& listed)
   if (!lock) return tl::unexpected(lock.error());
   const auto record = find_record(listed.domain_uuid, listed.target);
   if (!record) return tl::unexpected(record.error());
-  if (!*record || (*record)->id != listed.id) return std::pair(Outcome::kept, std::string("another process settled it"));
+  if (!*record || (*record)->id != listed.id)
+    return std::pair(Outcome::kept, std::string("another process settled it"));
 
   const auto domain = machine_.hypervisor().find_domain(listed.domain_uuid);
   if (!domain && domain.error().kind == ErrorKind::bad_input)
@@ -98,8 +103,9 @@ AttachmentFlows::Settled AttachmentFlows::settle_attached(const AttachmentRecord
   if (!unfinished) return tl::unexpected(unfinished.error());
   if (contains(*unfinished, Step::detach)) {
     if (const auto detached = detach_disk(record, disk); !detached) return tl::unexpected(detached.error());
-    return undo(record, /*leftovers_possible=*/false, "its detach was interrupted")
-        .map([](auto&& settled) { return std::pair(Outcome::finished, std::move(settled.second)); });
+    return undo(record, /*leftovers_possible=*/false, "its detach was interrupted").map([](auto&& settled) {
+      return std::pair(Outcome::finished, std::move(settled.second));
+    });
   }
   if (record.state != AttachmentState::attached) {
     if (const auto done = adopt(record); !done) return tl::unexpected(done.error());
@@ -107,6 +113,8 @@ AttachmentFlows::Settled AttachmentFlows::settle_attached(const AttachmentRecord
   }
   if (contains(*unfinished, Step::extend) || contains(*unfinished, Step::resize))
     return keep(record, "attached; an extend was interrupted: run it again");
+  if (contains(*unfinished, Step::limit))
+    return keep(record, "attached; a change of its I/O limits was interrupted: run it again");
   return keep(record, "attached");
 }
 

@@ -11,7 +11,6 @@
 
 #include "block_stack.h"
 #include "bounded.h"
-#include "errno_text.h"
 #include "file_probe.h"
 #include "qemu_image.h"
 

@@ -11,7 +11,7 @@
 #include <sstream>
 #include <vector>
 
-#include "errno_text.h"
+#include "small_file.h"
 
 namespace aiolos {
 namespace {

@@ -17,9 +17,8 @@
 #include <limits>
 #include <thread>
 
-#include "errno_text.h"
+#include "aiolos/core/posix.h"
 #include "signal_block.h"
-#include "unique_fd.h"
 
 namespace aiolos {
 namespace {

@@ -14,8 +14,8 @@
 #include <mutex>
 #include <thread>
 
-#include "errno_text.h"
-#include "unique_fd.h"
+#include "aiolos/core/posix.h"
+#include "small_file.h"
 
 namespace aiolos {
 namespace {

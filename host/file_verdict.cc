@@ -7,7 +7,7 @@
 #include <array>
 #include <cerrno>
 
-#include "errno_text.h"
+#include "aiolos/core/posix.h"
 #include "file_probe.h"
 
 namespace aiolos {

@@ -9,8 +9,8 @@
 #include <cerrno>
 #include <charconv>
 
-#include "errno_text.h"
-#include "unique_fd.h"
+#include "aiolos/core/posix.h"
+#include "small_file.h"
 
 namespace aiolos {
 namespace {

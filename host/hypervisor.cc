@@ -15,12 +15,12 @@
 #include "disk_attachment.h"
 #include "disk_removal.h"
 #include "domain_xml.h"
-#include "errno_text.h"
 #include "leftovers.h"
 #include "libvirt_connection.h"
 #include "libvirt_error.h"
 #include "one_processor.h"
 #include "signal_block.h"
+#include "small_file.h"
 
 namespace aiolos {
 namespace {

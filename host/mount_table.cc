@@ -8,8 +8,6 @@
 #include <iterator>
 #include <optional>
 
-#include "errno_text.h"
-
 namespace aiolos {
 namespace {
 

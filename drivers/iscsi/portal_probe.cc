@@ -9,14 +9,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
-#include <system_error>
+
+#include "aiolos/core/posix.h"
 
 namespace aiolos::iscsi {
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
-
-std::string text_of(int error) { return std::generic_category().message(error); }
 
 /// A TCP connection that is being opened.
 class Attempt {
@@ -28,30 +27,25 @@ class Attempt {
     addrinfo* list = nullptr;
     if (::getaddrinfo(portal.host.c_str(), std::to_string(portal.port).c_str(), &hints, &list) != 0) return;
     const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> address(list, ::freeaddrinfo);
-    descriptor_ = ::socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (descriptor_ < 0 || ::connect(descriptor_, address->ai_addr, address->ai_addrlen) == 0) return;
+    descriptor_.reset(::socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!descriptor_ || ::connect(descriptor_.get(), address->ai_addr, address->ai_addrlen) == 0) return;
     if (errno == EINPROGRESS)
       pending_ = true;
     else
-      failure_ = text_of(errno);
-  }
-  Attempt(const Attempt&) = delete;
-  Attempt& operator=(const Attempt&) = delete;
-  ~Attempt() {
-    if (descriptor_ >= 0) ::close(descriptor_);
+      failure_ = errno_text(errno);
   }
 
   bool pending() const { return pending_; }
   const std::string& failure() const { return failure_; }
   /// What poll(2) is to wait for; nothing if the attempt has ended.
-  pollfd wanted() const { return {pending_ ? descriptor_ : -1, POLLOUT, 0}; }
+  pollfd wanted() const { return {pending_ ? descriptor_.get() : -1, POLLOUT, 0}; }
 
   void end() {
     int error = 0;
     socklen_t size = sizeof(error);
-    ::getsockopt(descriptor_, SOL_SOCKET, SO_ERROR, &error, &size);
+    ::getsockopt(descriptor_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
     pending_ = false;
-    if (error != 0) failure_ = text_of(error);
+    if (error != 0) failure_ = errno_text(error);
   }
   void give_up(std::string why) {
     pending_ = false;
@@ -59,7 +53,7 @@ class Attempt {
   }
 
  private:
-  int descriptor_ = -1;
+  UniqueFd descriptor_;
   bool pending_ = false;
   std::string failure_;
 };

@@ -10,7 +10,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <system_error>
+
+#include "aiolos/core/posix.h"
 
 namespace aiolos::iscsi {
 namespace {
@@ -44,30 +45,16 @@ std::string draft_of(const std::string& folder, const std::string& record) {
 }
 
 tl::unexpected<Error> failed(const std::string& path, const char* doing) {
-  return sdk::fail(ErrorKind::configuration,
-                   std::string(doing) + " " + path + ": " + std::generic_category().message(errno),
+  return sdk::fail(ErrorKind::configuration, std::string(doing) + " " + path + ": " + errno_text(errno),
                    "give this process write access to open-iscsi's records");
-}
-
-bool write_all(int descriptor, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t wrote = ::write(descriptor, text.data(), text.size());
-    if (wrote < 0 && errno != EINTR) return false;
-    if (wrote > 0) text.remove_prefix(static_cast<std::size_t>(wrote));
-  }
-  return true;
 }
 
 /// A new file that only root can read, on disk when this returns.
 Result<void> write_private(const std::string& path, std::string_view text) {
   ::unlink(path.c_str());
-  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
-  if (descriptor < 0) return failed(path, "cannot create");
-  const bool written = write_all(descriptor, text) && ::fsync(descriptor) == 0;
-  const int error = errno;
-  ::close(descriptor);
-  errno = error;
-  if (!written) return failed(path, "cannot write");
+  const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR));
+  if (!file) return failed(path, "cannot create");
+  if (!write_all(file.get(), text) || ::fsync(file.get()) != 0) return failed(path, "cannot write");
   return {};
 }
 

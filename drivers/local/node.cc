@@ -8,28 +8,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <system_error>
+
+#include "aiolos/core/posix.h"
 
 namespace aiolos::local {
 namespace {
-
-std::string text_of(int error) { return std::generic_category().message(error); }
-
-/// An open file descriptor, closed when it goes.
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  int get() const { return number_; }
-  explicit operator bool() const { return number_ >= 0; }
-
- private:
-  int number_;
-};
 
 std::string name_of(mode_t mode) {
   switch (mode & S_IFMT) {
@@ -72,7 +55,7 @@ Result<void> look_at(const std::string& path, NodeKind kind, const std::string& 
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) {
     const int error = errno;
-    return fail(ErrorKind::storage, path + ": " + text_of(error),
+    return fail(ErrorKind::storage, path + ": " + errno_text(error),
                 error == ENOENT || error == ENOTDIR ? "check the path; the volume has to exist before it is connected"
                                                     : "check the path and the storage below it",
                 where);
@@ -84,14 +67,14 @@ Result<void> look_at(const std::string& path, NodeKind kind, const std::string& 
 
 Result<void> check_access(const std::string& path, NodeKind kind, bool writable, const std::string& where) {
   // Opened for reading only: closing a device that was open for writing makes udev look at it anew.
-  const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const UniqueFd descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!descriptor)
-    return fail(ErrorKind::storage, path + " cannot be read: " + text_of(errno), "give this process access to it",
+    return fail(ErrorKind::storage, path + " cannot be read: " + errno_text(errno), "give this process access to it",
                 where);
   if (!writable) return {};
   const std::string next = R"(make it writable, or attach it with data.access_mode "ro")";
   if (::access(path.c_str(), W_OK) != 0)
-    return fail(ErrorKind::storage, path + " cannot be written: " + text_of(errno), next, where);
+    return fail(ErrorKind::storage, path + " cannot be written: " + errno_text(errno), next, where);
   if (kind == NodeKind::block_device && is_read_only_device(descriptor.get()))
     return fail(ErrorKind::storage, path + " is a read-only block device", next, where);
   return {};

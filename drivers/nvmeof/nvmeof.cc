@@ -7,6 +7,7 @@
 //
 // The state is in sysfs and not in what nvme-cli 2.3 says: it ends with status 1 for every failure and with 0 for
 // disconnecting nothing, or a disk in use.
+#include <aiolos/core/posix.h>
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -278,8 +279,7 @@ auto poll_for(std::chrono::milliseconds timeout, Ask ask) {
   return answer;
 }
 
-// --- who uses a disk: nvme-cli disconnects one in use, too
-// -------------------------------------------------------------
+// --- who uses a disk (nvme-cli disconnects one in use, too) ---------------------------------------------------------
 
 /// Whether a path is the disk's or a partition's of it.
 bool is_on(std::string_view path, const std::string& device) {
@@ -324,16 +324,10 @@ class Attempt {
   explicit Attempt(Portal portal) : portal_(std::move(portal)) {
     sockaddr_storage address{};
     const socklen_t size = fill(address);
-    socket_ = ::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (socket_ < 0 || ::connect(socket_, reinterpret_cast<sockaddr*>(&address), size) == 0 || errno == EINPROGRESS)
-      return;
-    failed(errno);
-  }
-  Attempt(Attempt&& other) noexcept
-      : portal_(std::move(other.portal_)), socket_(std::exchange(other.socket_, -1)), error_(std::move(other.error_)) {}
-  Attempt& operator=(Attempt&&) = delete;
-  ~Attempt() {
-    if (socket_ >= 0) ::close(socket_);
+    socket_.reset(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!socket_ ||
+        (::connect(socket_.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 && errno != EINPROGRESS))
+      failed(errno);
   }
 
   const Portal& portal() const { return portal_; }
@@ -341,14 +335,14 @@ class Attempt {
 
   /// Waits for its end. @return whether the portal has answered; otherwise `error` says why not.
   bool wait(std::chrono::steady_clock::time_point deadline) {
-    if (socket_ < 0) return false;
+    if (!error_.empty()) return false;
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-    pollfd waiting{socket_, POLLOUT, 0};
+    pollfd waiting{socket_.get(), POLLOUT, 0};
     if (::poll(&waiting, 1, static_cast<int>(std::max(left, 0ms).count())) <= 0) return failed(ETIMEDOUT);
     int error = 0;
     socklen_t size = sizeof error;
-    ::getsockopt(socket_, SOL_SOCKET, SO_ERROR, &error, &size);
+    ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
     return error == 0 || failed(error);
   }
 
@@ -370,12 +364,12 @@ class Attempt {
   }
 
   bool failed(int error) {
-    error_ = portal_.text() + ": " + std::generic_category().message(error);
+    error_ = portal_.text() + ": " + errno_text(error);
     return false;
   }
 
   Portal portal_;
-  int socket_ = -1;
+  UniqueFd socket_;
   std::string error_;
 };
 

@@ -8,8 +8,6 @@
 
 #include <cerrno>
 #include <filesystem>
-#include <system_error>
-#include <utility>
 #include <vector>
 
 namespace aiolos::rbd {
@@ -21,34 +19,6 @@ constexpr const char* kDefaultConf = "/etc/ceph/ceph.conf";  // librados, CEPH_C
 constexpr const char* kLock = "ceph.conf";
 constexpr const char* kUnfinished = ".new";
 constexpr std::size_t kLargest = 1 << 20;  // a ceph.conf has some kilobytes
-
-std::string text_of(int error) { return std::generic_category().message(error); }
-
-/// An open file, closed when it goes.
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  int get() const { return number_; }
-  explicit operator bool() const { return number_ >= 0; }
-
- private:
-  int number_;
-};
-
-/// @return false with errno set.
-bool write_all(int descriptor, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t wrote = ::write(descriptor, text.data(), text.size());
-    if (wrote < 0 && errno != EINTR) return false;
-    if (wrote > 0) text.remove_prefix(static_cast<std::size_t>(wrote));
-  }
-  return true;
-}
 
 /// @return false with errno set.
 bool read_all(int descriptor, std::string& text) {
@@ -64,7 +34,7 @@ bool read_all(int descriptor, std::string& text) {
 }
 
 tl::unexpected<Error> unreadable(const std::string& path) {
-  return fail(ErrorKind::configuration, "rbd.ceph_conf: " + path + " cannot be read: " + text_of(errno),
+  return fail(ErrorKind::configuration, "rbd.ceph_conf: " + path + " cannot be read: " + errno_text(errno),
               "name a file that is there, or leave rbd.ceph_conf empty for " + std::string(kDefaultConf));
 }
 
@@ -81,10 +51,10 @@ Result<void> write_file(const std::string& path, const CephConf& conf) {
   AIOLOS_CHECK(make_folder(fs::path(path).parent_path().string()));
   const std::string unfinished = path + kUnfinished;
   const auto failed = [&] {
-    return fail(ErrorKind::configuration, path + " cannot be written: " + text_of(errno),
+    return fail(ErrorKind::configuration, path + " cannot be written: " + errno_text(errno),
                 "make room or give access there, or name another folder in rbd.conf_dir");
   };
-  const Descriptor file(::open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
+  const UniqueFd file(::open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file || ::fchown(file.get(), conf.owner, conf.group) != 0 || ::fchmod(file.get(), conf.mode) != 0 ||
       !write_all(file.get(), conf.text) || ::fsync(file.get()) != 0 || ::rename(unfinished.c_str(), path.c_str()) != 0)
     return failed();
@@ -94,7 +64,7 @@ Result<void> write_file(const std::string& path, const CephConf& conf) {
 Result<void> remove_file(const std::string& path) {
   for (const std::string& each : {path + kUnfinished, path})
     if (::unlink(each.c_str()) != 0 && errno != ENOENT)
-      return fail(ErrorKind::configuration, each + " cannot be removed: " + text_of(errno),
+      return fail(ErrorKind::configuration, each + " cannot be removed: " + errno_text(errno),
                   "give access there, then try again");
   return {};
 }
@@ -116,7 +86,7 @@ std::vector<std::string> published(const std::string& folder) {
 Result<CephConf> read_conf(const std::string& path) {
   const std::string named = path.empty() ? kDefaultConf : path;
   CephConf conf;
-  const Descriptor file(::open(named.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd file(::open(named.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file && errno == ENOENT && path.empty()) return conf;
   struct stat status {};
   if (!file || ::fstat(file.get(), &status) != 0 || !read_all(file.get(), conf.text)) return unreadable(named);
@@ -137,20 +107,14 @@ CephConf bounded(CephConf conf, std::string_view entity, std::chrono::seconds pa
 }
 
 Result<MemoryFile> MemoryFile::of(std::string_view text) {
-  MemoryFile file(::memfd_create("aiolos-ceph.conf", MFD_CLOEXEC));
-  if (file.descriptor_ >= 0 && write_all(file.descriptor_, text)) return file;
-  return fail(ErrorKind::retry, "no file in memory could be made: " + text_of(errno),
+  MemoryFile file(UniqueFd(::memfd_create("aiolos-ceph.conf", MFD_CLOEXEC)));
+  if (file.descriptor_ && write_all(file.descriptor_.get(), text)) return file;
+  return fail(ErrorKind::retry, "no file in memory could be made: " + errno_text(errno),
               "this host is short of memory or file descriptors; try again when it has some");
 }
 
-MemoryFile::MemoryFile(MemoryFile&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-MemoryFile::~MemoryFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
 std::string MemoryFile::path() const {
-  return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(descriptor_);
+  return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(descriptor_.get());
 }
 
 Result<std::string> publish_conf(sdk::Call& call, const std::string& folder, const CephConf& conf) {

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "aiolos/core/posix.h"
 #include "aiolos/plugin.hpp"
 
 namespace aiolos::rbd {
@@ -44,15 +45,12 @@ class MemoryFile {
  public:
   /// @return ErrorKind::retry where the host has no memory or descriptors left.
   static Result<MemoryFile> of(std::string_view text);
-  MemoryFile(MemoryFile&& other) noexcept;
-  MemoryFile& operator=(MemoryFile&&) = delete;
-  ~MemoryFile();
   /// Under which others open it.
   std::string path() const;
 
  private:
-  explicit MemoryFile(int descriptor) : descriptor_(descriptor) {}
-  int descriptor_;
+  explicit MemoryFile(UniqueFd descriptor) : descriptor_(std::move(descriptor)) {}
+  UniqueFd descriptor_;
 };
 
 /// Has the file in `folder`, for QEMU to read as long as the volume is connected, and holds it. Volumes with the same

@@ -11,6 +11,8 @@
 #include <thread>
 #include <utility>
 
+#include "aiolos/core/posix.h"
+
 namespace aiolos::sdk {
 namespace {
 
@@ -20,8 +22,6 @@ constexpr seconds kAnswerTimeout{5};    // a share that is in use answers statfs
 constexpr seconds kUnmountTimeout{10};  // it writes back what the page cache holds
 constexpr int kUnmountAttempts = 3;     // as Nova; a process that is ending lets go in between
 constexpr std::chrono::milliseconds kBetweenAttempts{500};
-
-std::string text_of(int error) { return std::generic_category().message(error); }
 
 /// `path` with symbolic links followed above its last component, which is not touched.
 std::string below_real_parent(const std::string& path) {
@@ -117,7 +117,7 @@ Result<void> MountPoint::make_folder() const {
 Result<void> MountPoint::remove_folder() const {
   return call_.effect("remove the folder " + path_, [&]() -> Result<void> {
     if (::rmdir(path_.c_str()) != 0 && errno != ENOENT)
-      call_.warning(fmt::format("the folder {} stays: {}", path_, text_of(errno)));
+      call_.warning(fmt::format("the folder {} stays: {}", path_, errno_text(errno)));
     return {};
   });
 }

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The flows on a machine in memory: what is done, in which order, and that a failure leaves nothing behind.
+#include <SQLiteCpp/SQLiteCpp.h>
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <functional>
 #include <map>
-
-#include <SQLiteCpp/SQLiteCpp.h>
-#include <fmt/ranges.h>
 
 #include "aiolos/disk/disk_xml.h"
 #include "fake_machine.h"
@@ -118,7 +117,7 @@ TEST_F(Flows, FailedConnectThatCannotBeUndoneStaysInTheJournal) {
   ASSERT_FALSE(result);
   EXPECT_THAT(result.error().message, HasSubstr("fail connect"));
   EXPECT_THAT(result.error().message, HasSubstr("undoing what was done of it failed too"));
-  EXPECT_THAT(result.error().next, HasSubstr("aiolos detach"));
+  EXPECT_THAT(result.error().next, HasSubstr("aiolos reconcile"));
   EXPECT_THAT(steps(), ElementsAre("connect failed", "disconnect failed"));
   EXPECT_THAT(states(), ElementsAre("opened"));
 }
@@ -244,7 +243,7 @@ TEST_F(Flows, VolumeOfAnotherGuestIsRefusedUnlessBothShareIt) {
 /// A moment at which a crash would leave a state of its own.
 struct Moment {
   std::string when;
-  std::map<std::string, std::string> disks;       ///< What the guest had then.
+  std::map<std::string, std::string> disks;      ///< What the guest had then.
   std::unique_ptr<test::TemporaryFolder> state;  ///< A copy of the journal's folder.
 };
 
@@ -292,7 +291,18 @@ TEST_F(Crashes, ReconcileFinishesOrUndoesWhatEachLeft) {
           "before attach vdb: undone: the guest does not have the disk [release leftovers, disconnect] 0 disks, closed",
           "after attach: finished: its attach was interrupted after the guest had the disk [] 1 disks, attached",
           "before detach vdb: finished: its detach was interrupted [detach vdb, disconnect] 0 disks, closed",
-          "before disconnect: undone: the guest does not have the disk [release leftovers, disconnect] 0 disks, closed"));
+          "before disconnect: undone: the guest does not have the disk [release leftovers, disconnect] 0 disks, "
+          "closed"));
+}
+
+TEST_F(Crashes, InterruptedLimitsAreToldAndTheDiskIsKept) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  const auto moments = moments_of([&] { ASSERT_TRUE(agent_->set_qos("guest", "vdb", {{"total_iops_sec", 100}})); });
+  ASSERT_EQ(moments.size(), 1u);
+  EXPECT_EQ(
+      reconciled(moments.front()),
+      "before limit vdb total_iops_sec=100: kept: attached; a change of its I/O limits was interrupted: run it again "
+      "[] 1 disks, attached");
 }
 
 TEST_F(Crashes, AnAdoptedAttachHasNothingUnfinished) {
@@ -591,8 +601,7 @@ TEST_F(Flows, BatchListsTheSecretsOnce) {
   const auto batch = agent_->disk_xml_batch();
   for (int i = 0; i < 11; ++i) {
     std::string out = "before ";
-    const auto done =
-        batch->append_json(JsonDocument(encrypted(i)).root(), JsonDocument(disk()).root(), out);
+    const auto done = batch->append_json(JsonDocument(encrypted(i)).root(), JsonDocument(disk()).root(), out);
     ASSERT_EQ(done.has_value(), i < 10);
     if (done)
       EXPECT_THAT(out, HasSubstr(fmt::format("uuid='uuid-{}'", i)));
@@ -735,7 +744,8 @@ TEST_F(Flows, DiskThatLibvirtWouldRefuseIsRefusedBefore) {
 }
 
 /// The error of opening with a configuration that has a mistake.
-class FlowsConfiguration : public Flows, public ::testing::WithParamInterface<std::tuple<const char*, const char*, const char*>> {};
+class FlowsConfiguration : public Flows,
+                           public ::testing::WithParamInterface<std::tuple<const char*, const char*, const char*>> {};
 
 TEST_P(FlowsConfiguration, MistakeIsRefusedWithItsLine) {
   const auto& [yaml, where, says] = GetParam();

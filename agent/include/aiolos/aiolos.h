@@ -12,6 +12,11 @@
  *   attach      domain, connection_info, disk_info, dry_run?        as explain
  *   detach      domain, target, force?                              {}
  *   extend      domain, target, size (bytes)                        {"size": bytes}
+ *   qos         domain, target, qos_specs                           {}
+ *   attachments                                                     {"attachments": [..]}
+ *   reconcile                                                       {"reconciled": [..]}
+ *
+ * docs/formats.md has the members and the answers in full.
  *
  * A failure is {"error": {"kind": .., "message": .., "next": .., "where": ..}}: kind says who can mend it (bad_input,
  * configuration, refused, retry, storage, hypervisor, bug), next what to do.

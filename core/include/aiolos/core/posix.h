@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// A file descriptor that closes itself.
+// What every part that makes system calls itself needs of POSIX.
 #pragma once
 
 #include <unistd.h>
 
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace aiolos {
 
-/// Owns one descriptor. Not shared between threads.
+/// A file descriptor that closes itself. Not shared between threads.
 class UniqueFd {
  public:
   UniqueFd() = default;
@@ -36,5 +38,12 @@ class UniqueFd {
  private:
   int fd_ = -1;
 };
+
+/// strerror for threads: "No such file or directory".
+std::string errno_text(int error);
+
+/// Writes all of `text`, however few bytes the kernel takes at a time, and goes on after a signal.
+/// @return false with errno set; some of it may have been written then.
+bool write_all(int fd, std::string_view text);
 
 }  // namespace aiolos

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// errno as text, and small files read whole; what every part of host/ needs of the C library.
+// Small files read whole, and what went wrong with a path.
 #pragma once
 
 #include <optional>
@@ -8,9 +8,6 @@
 #include "aiolos/core/result.h"
 
 namespace aiolos {
-
-/// strerror for threads: "No such file or directory".
-std::string errno_text(int error);
 
 /// A small file (sysfs, procfs, a pid file) without its trailing white space; nullopt if it can't be read.
 /// Reads at most 1 MiB: the kernel's own tables are the largest that come here.

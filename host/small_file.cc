@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// errno as text, and small files read whole.
-#include "errno_text.h"
+#include "small_file.h"
 
 #include <fcntl.h>
 
 #include <array>
 #include <cerrno>
-#include <system_error>
 
-#include "unique_fd.h"
+#include "aiolos/core/posix.h"
 
 namespace aiolos {
 namespace {
@@ -40,8 +38,6 @@ std::string advice(const std::string& path, int error) {
 }
 
 }  // namespace
-
-std::string errno_text(int error) { return std::generic_category().message(error); }
 
 std::optional<std::string> read_small_file(const std::string& path) {
   constexpr std::size_t kLimit = std::size_t{1} << 20;
