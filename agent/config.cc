@@ -4,13 +4,14 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
+
+#include "aiolos/core/posix.h"
 
 namespace aiolos {
 namespace {
@@ -311,7 +312,7 @@ Result<Config> load_config(const std::string& path) {
     text.append(part.data(), static_cast<std::size_t>(file.gcount()));
   if (!file.is_open() || file.bad())
     return fail(ErrorKind::configuration,
-                fmt::format("cannot read the configuration file {}: {}", path, std::strerror(errno)),
+                fmt::format("cannot read the configuration file {}: {}", path, errno_text(errno)),
                 "check that it is a file that may be read, or name another with --config");
   return parse_config(text, path);
 }

@@ -7,7 +7,6 @@
 #include <array>
 #include <cctype>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <mutex>
 
@@ -16,6 +15,8 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <sqlite3.h>
+
+#include "aiolos/core/posix.h"
 
 namespace aiolos {
 namespace {
@@ -319,7 +320,7 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& dir, Clock& cl
   // Only if it is new: closing a descriptor of an open database would drop the locks of this process's connections.
   const int fd = ::open(file.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0 && errno != EEXIST)
-    return fail(ErrorKind::configuration, fmt::format("cannot open the journal {}: {}", file, std::strerror(errno)),
+    return fail(ErrorKind::configuration, fmt::format("cannot open the journal {}: {}", file, errno_text(errno)),
                 "name a folder that may be written in state.dir");
   if (fd >= 0) ::close(fd);
   try {

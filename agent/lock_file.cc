@@ -9,11 +9,12 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <utility>
 
 #include <fmt/format.h>
+
+#include "aiolos/core/posix.h"
 
 namespace aiolos {
 namespace {
@@ -49,7 +50,7 @@ Result<LockFile> LockFile::acquire(const std::string& dir, std::string_view key,
   while (true) {
     LockFile lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (lock.fd_ < 0)
-      return fail(ErrorKind::configuration, fmt::format("cannot open the lock {}: {}", path, std::strerror(errno)),
+      return fail(ErrorKind::configuration, fmt::format("cannot open the lock {}: {}", path, errno_text(errno)),
                   "name a folder that may be written in state.dir");
     // flock(2) belongs to the open file, so it also keeps threads of one process apart; it has no timed wait.
     if (::flock(lock.fd_, LOCK_EX | LOCK_NB) == 0) {
@@ -58,7 +59,7 @@ Result<LockFile> LockFile::acquire(const std::string& dir, std::string_view key,
       return lock;
     }
     if (errno != EWOULDBLOCK && errno != EINTR)
-      return fail(ErrorKind::configuration, fmt::format("cannot lock {}: {}", path, std::strerror(errno)),
+      return fail(ErrorKind::configuration, fmt::format("cannot lock {}: {}", path, errno_text(errno)),
                   "use a file system with locks for state.dir");
     if (clock.now() >= deadline)
       return fail(ErrorKind::retry, fmt::format("'{}' is being worked on by another process for over {} ms", key,

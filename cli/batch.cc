@@ -20,6 +20,8 @@
 
 #include <fmt/format.h>
 
+#include "aiolos/core/posix.h"
+
 namespace aiolos::cli {
 namespace {
 
@@ -92,7 +94,7 @@ class Input {
       const ssize_t got = ::read(fd_, place, size);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0)
-        return fail(ErrorKind::bad_input, fmt::format("cannot read standard input: {}", std::strerror(errno)),
+        return fail(ErrorKind::bad_input, fmt::format("cannot read standard input: {}", errno_text(errno)),
                     "give JSON lines on standard input");
       return static_cast<std::size_t>(got);
     }
@@ -104,16 +106,10 @@ class Input {
   std::size_t line_ = 1;
 };
 
-Result<void> write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0)
-      return fail(ErrorKind::storage, fmt::format("cannot write the answers: {}", std::strerror(errno)),
-                  "check where standard output goes");
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
-  return {};
+Result<void> write_answers(int fd, std::string_view answers) {
+  if (write_all(fd, answers)) return {};
+  return fail(ErrorKind::storage, fmt::format("cannot write the answers: {}", errno_text(errno)),
+              "check where standard output goes");
 }
 
 /// Answers lines, with the same memory for all. For one thread at a time.
@@ -232,7 +228,7 @@ class Batch {
     std::unique_lock lock(output_mutex_);
     turn_.wait(lock, [&] { return written_ == number || !output_result_; });
     if (!output_result_) return false;
-    output_result_ = write_all(output_fd_, answers);
+    output_result_ = write_answers(output_fd_, answers);
     ++written_;
     turn_.notify_all();
     return output_result_.has_value();

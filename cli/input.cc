@@ -4,10 +4,11 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 
 #include <fmt/format.h>
+
+#include "aiolos/core/posix.h"
 
 namespace aiolos::cli {
 namespace {
@@ -18,7 +19,7 @@ Result<std::string> read_rest(std::FILE* file, const std::string& name) {
   std::array<char, 1 << 16> part;
   while (const std::size_t got = std::fread(part.data(), 1, part.size(), file)) text.append(part.data(), got);
   if (std::ferror(file))
-    return fail(ErrorKind::bad_input, fmt::format("cannot read {}: {}", name, std::strerror(errno)),
+    return fail(ErrorKind::bad_input, fmt::format("cannot read {}: {}", name, errno_text(errno)),
                 "name a readable file; '-' is standard input");
   return text;
 }
@@ -35,7 +36,7 @@ Result<std::string> read_text(const std::string& path) {
   }
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rbe"), std::fclose);
   if (!file)
-    return fail(ErrorKind::bad_input, fmt::format("cannot open {}: {}", path, std::strerror(errno)),
+    return fail(ErrorKind::bad_input, fmt::format("cannot open {}: {}", path, errno_text(errno)),
                 "check the path; '-' is standard input");
   return read_rest(file.get(), path);
 }

@@ -19,6 +19,8 @@
 #include <fstream>
 #include <new>
 
+#include "aiolos/core/posix.h"
+
 namespace aiolos::conformance {
 namespace {
 
@@ -47,14 +49,6 @@ void kill_session(pid_t leader) {
   ::kill(leader, SIGKILL);
 }
 
-void write_all(int descriptor, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(descriptor, text.data(), text.size());
-    if (written < 0 && errno != EINTR) return;
-    if (written > 0) text.remove_prefix(static_cast<std::size_t>(written));
-  }
-}
-
 /// Reads until the child has closed its end. @return false if the deadline came first.
 bool read_answer(int descriptor, Clock::time_point deadline, std::string& text) {
   char part[4096];
@@ -74,7 +68,7 @@ bool read_answer(int descriptor, Clock::time_point deadline, std::string& text) 
   ::setsid();
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   const Json answer = body(progress);
-  write_all(descriptor, answer.dump(-1, ' ', false, Json::error_handler_t::replace));
+  (void)write_all(descriptor, answer.dump(-1, ' ', false, Json::error_handler_t::replace));
   std::fflush(nullptr);
   ::_exit(0);
 }

@@ -108,13 +108,7 @@ std::optional<Pipe> make_pipe() {
 UniqueFd make_input(const std::string& input) {
   if (input.empty()) return above_standard(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   UniqueFd fd = above_standard(::memfd_create("aiolos-input", MFD_CLOEXEC));
-  std::size_t done = 0;
-  while (fd && done < input.size()) {
-    const ssize_t wrote = ::write(fd.get(), input.data() + done, input.size() - done);
-    if (wrote < 0 && errno != EINTR) return UniqueFd();
-    if (wrote > 0) done += static_cast<std::size_t>(wrote);
-  }
-  if (fd) ::lseek(fd.get(), 0, SEEK_SET);
+  if (!fd || !write_all(fd.get(), input) || ::lseek(fd.get(), 0, SEEK_SET) != 0) return UniqueFd();
   return fd;
 }
 

@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "aiolos/core/posix.h"
 #include "host_call.h"
 
 namespace aiolos {
@@ -63,7 +64,7 @@ Result<void> check_parents(const fs::path& folder, const fs::path& shown) {
   for (fs::path parent = folder.parent_path();; parent = parent.parent_path()) {
     struct stat facts;
     if (::stat(parent.c_str(), &facts) != 0)
-      return unusable(shown, fmt::format("cannot look at {}: {}", parent.native(), std::strerror(errno)),
+      return unusable(shown, fmt::format("cannot look at {}: {}", parent.native(), errno_text(errno)),
                       "allow this user to read it");
     if ((facts.st_mode & S_IWOTH) != 0 && (facts.st_mode & S_ISVTX) == 0)
       return unusable(shown, fmt::format("everybody can replace it: the folder {} is world-writable", parent.native()),
@@ -75,7 +76,7 @@ Result<void> check_parents(const fs::path& folder, const fs::path& shown) {
 Result<void> check_folder(const fs::path& folder, const fs::path& shown) {
   struct stat facts;
   if (::stat(folder.c_str(), &facts) != 0)
-    return unusable(shown, fmt::format("cannot use the folder: {}", std::strerror(errno)),
+    return unusable(shown, fmt::format("cannot use the folder: {}", errno_text(errno)),
                     "create it, or correct plugins.path in the configuration");
   if (!S_ISDIR(facts.st_mode))
     return unusable(shown, "is no folder", "name the folder that holds the plugins in plugins.path");
@@ -112,7 +113,7 @@ Result<void> check_elf(int fd, const struct stat& facts, const fs::path& file) {
   ElfW(Ehdr) header{};
   const ssize_t got = ::pread(fd, &header, sizeof header, 0);
   if (got < 0)
-    return unusable(file, fmt::format("cannot be read: {}", std::strerror(errno)), "look at the disk that holds it");
+    return unusable(file, fmt::format("cannot be read: {}", errno_text(errno)), "look at the disk that holds it");
   if (got < SELFMAG || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
     return unusable(file, "is no ELF file, so no shared object", "remove it, or put the plugin's .so there");
   if (got < static_cast<ssize_t>(sizeof header))
@@ -164,10 +165,10 @@ Result<fs::path> check_plugin_file(const fs::path& file) {
   // O_NONBLOCK: a FIFO named x.so must not hold us up.
   const Descriptor fd(::open(resolved.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (fd.get() < 0)
-    return unusable(file, fmt::format("cannot be read: {}", std::strerror(errno)), "make it readable (chmod a+r)");
+    return unusable(file, fmt::format("cannot be read: {}", errno_text(errno)), "make it readable (chmod a+r)");
   struct stat facts;
   if (::fstat(fd.get(), &facts) != 0)
-    return unusable(file, fmt::format("cannot be looked at: {}", std::strerror(errno)),
+    return unusable(file, fmt::format("cannot be looked at: {}", errno_text(errno)),
                     "look at the disk that holds it");
   if (S_ISDIR(facts.st_mode)) return unusable(file, "is a folder", "put plugins themselves into the plugin folder");
   if (!S_ISREG(facts.st_mode)) return unusable(file, "is no regular file", "remove it from the plugin folder");

@@ -9,7 +9,6 @@ import json
 import os
 import pathlib
 import signal
-import time
 
 from harness import DONE, domain_disks
 from host_state import mounts
@@ -45,16 +44,6 @@ def mount_point(base: pathlib.Path, share: str) -> pathlib.Path:
 
 def mounted_at(place: pathlib.Path) -> list[str]:
     return [line for line in mounts() if f" on {place} type " in line]
-
-
-@contextlib.contextmanager
-def in_time(limit: float = 20):
-    """What is done within waits for no dead server: the drivers' own bounds are below 12 seconds, the shortest of the
-    tools' is 126. What is between is for the emulated processor, which others keep busy, too."""
-    begun = time.monotonic()
-    yield
-    took = time.monotonic() - begun
-    assert took < limit, f"took {took:.1f} s, allowed are {limit} s"
 
 
 def serial_of(name: str) -> str:

@@ -2,41 +2,23 @@
 """Fibre Channel volumes on two fabrics, attached to a guest by the aiolos command."""
 
 import contextlib
-import copy
 import pathlib
 import shutil
 import signal
-import time
 
 import pytest
-from harness import BAD_INPUT, FAILED, MIB, REFUSED, TRY_AGAIN, domain_disks, write_pattern
-from host_state import host_state, wait_for_host_state
+from exported import VERIFY, Exported, scsi_disks, source_of, unchanged_host
+from harness import BAD_INPUT, FAILED, MIB, REFUSED, TRY_AGAIN, write_pattern
 from targets import Volume as StorageVolume
-from tools import SYS, read, size_of, wait_for, write
+from tools import SYS, in_time, read, size_of, wait_for, write
 
-VERIFY = ("fio --name=verify --filename={device} --rw=randwrite --bs=16k --size=4M --iodepth=8 --ioengine=libaio --direct=1 "
-          "--verify=crc32c --do_verify=1 --verify_fatal=1")
-
-
-class Lun:
-    """A volume that the array shows on both fabrics, with the connection_info that Cinder would give for it."""
+class Lun(Exported):
+    """Shown by the array on both fabrics."""
 
     def __init__(self, fibre_channel, volume: StorageVolume, number: int | None = None):
         self.fibre_channel = fibre_channel
-        self.volume = volume
         self.number = fibre_channel.map(volume, number)
-        self.connection_info = fibre_channel.connection_info(self.number)
-
-    @property
-    def serial(self) -> str:
-        return self.connection_info["serial"]
-
-    def other(self, **changes: object) -> "Lun":
-        """As this one, with other members of data."""
-        changed = copy.copy(self)
-        changed.connection_info = copy.deepcopy(self.connection_info)
-        changed.connection_info["data"] |= changes
-        return changed
+        super().__init__(volume, fibre_channel.connection_info(self.number))
 
 
 @pytest.fixture
@@ -47,26 +29,8 @@ def lun(fibre_channel, volume):
 @pytest.fixture
 def leaves_nothing(lun, aiolos):
     """After the test, and before the fixtures clean up, the host is as it was before."""
-    before = host_state()
-    yield
-    wait_for_host_state(before)
-    assert aiolos.run("attachments", "--config", str(aiolos.config), "--json").json()["attachments"] == []
-
-
-def source_of(guest, dev: str = "vdb") -> pathlib.Path:
-    return pathlib.Path(domain_disks(guest)[dev].find("source").get("dev"))
-
-
-def scsi_disks() -> list[str]:
-    return sorted(path.name for path in (SYS / "block").glob("sd*"))
-
-
-@contextlib.contextmanager
-def at_most(seconds: float):
-    begun = time.monotonic()
-    yield
-    took = time.monotonic() - begun
-    assert took < seconds, f"that took {took:.1f} s"
+    with unchanged_host(aiolos):
+        yield
 
 
 # --- one path ---------------------------------------------------------------------------------------------------------
@@ -120,7 +84,7 @@ def test_multipath_is_taken_down_while_a_path_is_lost(two_paths, lun, aiolos, gu
     aiolos.attach(lun)
     lun.fibre_channel.pull(0)
     two_paths.wait_map(lun.volume.wwid, paths=1)
-    with at_most(30):
+    with in_time(30):
         aiolos.detach()
     lun.fibre_channel.unmap(lun.number)
     lun.fibre_channel.plug(0)
@@ -201,7 +165,7 @@ def test_lun_that_goes_during_io_is_detached_by_force(lun, aiolos, guest, leaves
     device = guest.wait_disk(lun.serial)
     guest.check(f"(while dd if=/dev/zero of={device} bs=64k count=64 oflag=direct; do :; done) >/dev/null 2>&1 &")
     lun.fibre_channel.unmap(lun.number)
-    with at_most(60):
+    with in_time(60):
         # LUN 0 always answers: by now not for the volume, but for the target.
         assert lun.volume.wwid in aiolos.detach("--json", expect=REFUSED).error()["message"]
         aiolos.detach("--force")
@@ -214,7 +178,7 @@ def test_lun_that_goes_during_io_is_detached_by_force(lun, aiolos, guest, leaves
 ], ids=["port", "lun", "initiator"])
 def test_what_is_not_there(lun, aiolos, leaves_nothing, changes, status, message):
     aiolos.configure("fibre_channel: {scan_attempts: 2}\n")
-    with at_most(30):
+    with in_time(30):
         error = aiolos.attach(lun.other(**changes), "--json", expect=status).error()
     assert message in error["message"]
 
@@ -224,7 +188,7 @@ def test_what_is_not_there(lun, aiolos, leaves_nothing, changes, status, message
 
 def test_no_hba_online(lun, aiolos, leaves_nothing):
     with links_down(lun.fibre_channel):
-        with at_most(20):
+        with in_time(20):
             error = aiolos.attach(lun, "--json", expect=FAILED).error()
         assert f"(0x{lun.fibre_channel.host_wwpn(0)}) is Linkdown" in error["message"]
     wait_for_unasked_disks()
@@ -236,7 +200,7 @@ def test_attach_waits_for_ports_that_are_blocked_after_a_lip(lun, aiolos, leaves
     for fabric in (0, 1):
         write(SYS / "class/fc_host" / lun.fibre_channel.host(fabric) / "issue_lip", 1)
     assert not any(lun.fibre_channel.is_online(fabric) for fabric in (0, 1))
-    with at_most(30):
+    with in_time(30):
         aiolos.attach(lun)
     wait_for_unasked_disks()
     aiolos.detach()
@@ -245,10 +209,10 @@ def test_attach_waits_for_ports_that_are_blocked_after_a_lip(lun, aiolos, leaves
 def test_blocked_path_is_detached_by_force(lun, aiolos, guest, leaves_nothing):
     aiolos.attach(lun)
     with links_down(lun.fibre_channel):
-        with at_most(20):
+        with in_time(20):
             error = aiolos.detach("--json", expect=TRY_AGAIN).error()
         assert "bring a path back" in error["next"]
-        with at_most(30):
+        with in_time(30):
             aiolos.detach("--force")
         assert scsi_disks() == []
         lun.fibre_channel.unmap(lun.number)

@@ -2,44 +2,27 @@
 """iSCSI volumes on one and on two portals, attached to a guest by the aiolos command."""
 
 import contextlib
-import copy
 import pathlib
 import subprocess
 import time
 import types
 
 import pytest
-from harness import BAD_INPUT, FAILED, MIB, REFUSED, TRY_AGAIN, domain_disks, write_pattern
+from exported import VERIFY, Exported, scsi_disks, source_of, unchanged_host
+from harness import BAD_INPUT, FAILED, MIB, REFUSED, TRY_AGAIN, write_pattern
 from host_state import host_state, wait_for_host_state
 from targets import IscsiTarget
 from targets import Volume as StorageVolume
-from tools import SYS, read, run, size_of, wait_for
+from tools import SYS, run, size_of, wait_for
 
-VERIFY = ("fio --name=verify --filename={device} --rw=randwrite --bs=64k --size={size} --iodepth=8 --ioengine=libaio "
-          "--direct=1 --verify=crc32c --do_verify=1 --verify_fatal=1 {more}")
 MULTIPATH = "iscsi: {use_multipath: true}\n"
 
 
-class Lun:
-    """A volume that a target shows, with the connection_info that Cinder would give for it."""
-
+class Lun(Exported):
     def __init__(self, target: IscsiTarget, volume: StorageVolume, *, multipath: bool = False):
         self.target = target
-        self.volume = volume
         self.number = target.map(volume)
-        self.connection_info = target.connection_info(self.number, multipath=multipath)
-
-    @property
-    def serial(self) -> str:
-        return self.connection_info["serial"]
-
-    def other(self, **changes: object) -> "Lun":
-        """As this one, with other members of data; None takes one away."""
-        changed = copy.copy(self)
-        changed.connection_info = copy.deepcopy(self.connection_info)
-        data = changed.connection_info["data"] | changes
-        changed.connection_info["data"] = {key: value for key, value in data.items() if value is not None}
-        return changed
+        super().__init__(volume, target.connection_info(self.number, multipath=multipath))
 
 
 @pytest.fixture
@@ -51,10 +34,8 @@ def lun(iscsi, volume):
 def leaves_nothing(lun, aiolos):
     """After the test, and before the fixtures clean up, the host is as it was before, the journal is empty, and no
     password was written anywhere."""
-    before = host_state()
-    yield
-    wait_for_host_state(before)
-    assert aiolos.run("attachments", "--config", str(aiolos.config), "--json").json()["attachments"] == []
+    with unchanged_host(aiolos):
+        yield
     searched = ["/etc/iscsi", str(aiolos.folder / "state")]
     found = run("grep", "-rl", "-e", "volume-secret", *searched, check=False).stdout
     assert found == "", "a password was left"
@@ -68,22 +49,12 @@ def multipath_lun(iscsi, volume, multipath, aiolos):
 
 @pytest.fixture
 def multipath_leaves_nothing(multipath_lun, aiolos):
-    before = host_state()
-    yield
-    wait_for_host_state(before)
-    assert aiolos.run("attachments", "--config", str(aiolos.config), "--json").json()["attachments"] == []
-
-
-def source_of(guest, dev: str = "vdb") -> pathlib.Path:
-    return pathlib.Path(domain_disks(guest)[dev].find("source").get("dev"))
+    with unchanged_host(aiolos):
+        yield
 
 
 def sessions() -> list[str]:
     return host_state()["iSCSI sessions"]
-
-
-def scsi_disks() -> list[str]:
-    return sorted(path.name for path in (SYS / "block").glob("sd*"))
 
 
 @pytest.fixture
@@ -103,9 +74,8 @@ def at_most(aiolos):
     return bound
 
 
-def verify_io(guest, lun: Lun, size: str = "4M", more: str = "") -> None:
-    device = guest.wait_disk(lun.serial)
-    guest.check(VERIFY.format(device=device, size=size, more=more), timeout=180)
+def verify_io(guest, lun: Lun) -> None:
+    guest.check(VERIFY.format(device=guest.wait_disk(lun.serial)), timeout=180)
 
 
 # --- one path ---------------------------------------------------------------------------------------------------------
@@ -348,8 +318,8 @@ def test_multipath_survives_a_path_during_io(guest, iscsi, multipath, multipath_
     wwid = multipath_lun.volume.wwid
     device = guest.wait_disk(multipath_lun.serial)
     multipath.wait_map(wwid, paths=2)
-    guest.check("(" + VERIFY.format(device=device, size="16M", more="--time_based --runtime=12 >/run/fio.log 2>&1; "
-                                                                     "echo $? >/run/fio.status) &"))
+    load = VERIFY.format(device=device) + " --size=16M --time_based --runtime=12"
+    guest.check(f"({load} >/run/fio.log 2>&1; echo $? >/run/fio.status) &")
     iscsi.network.pull(0)
     wait_for(lambda: list(multipath.paths(wwid).values()).count("failed") == 1, "the path to fail")
     error = aiolos.extend(96 * MIB, "--json", expect=REFUSED).error()

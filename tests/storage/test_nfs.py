@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 from harness import BAD_INPUT, FAILED, REFUSED, TRY_AGAIN, domain_disks, write_and_verify
-from shares import Attaching, in_time, killer, mounted_at, preallocated, qcow2, sparse
-from tools import MIB, run
+from shares import Attaching, killer, mounted_at, preallocated, qcow2, sparse
+from tools import MIB, in_time, run
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """NVMe-oF volumes over TCP, by two portals: the driver under the conformance suite, and attached to a guest."""
 
-import copy
 import json
 import os
 import pathlib
@@ -9,38 +8,18 @@ import subprocess
 import time
 
 import pytest
+from exported import VERIFY, Exported, unchanged_host
 from harness import BAD_INPUT, FAILED, MIB, PROJECT, REFUSED, TRY_AGAIN, write_pattern
 from host_state import host_state, wait_for_host_state
 from tools import SYS, read, size_of, wait_for
 
 AIOLOS = pathlib.Path(os.environ.get("AIOLOS") or PROJECT / "build/dev/bin/aiolos")
 PLUGIN = AIOLOS.parent.parent / "lib/aiolos/plugins/aiolos-nvmeof.so"
-VERIFY = ("fio --name=verify --filename={device} --rw=randwrite --bs=16k --size=4M --iodepth=8 --ioengine=libaio --direct=1 "
-          "--verify=crc32c --do_verify=1 --verify_fatal=1")
-
-
-class Namespace:
-    """A volume that a subsystem exports, with the connection_info that Cinder would give for it."""
-
+class Namespace(Exported):
     def __init__(self, nvme, volume, number: int = 1):
         self.nvme = nvme
-        self.volume = volume
         self.uuid = nvme.map(volume, number)
-        self.connection_info = nvme.connection_info(self.uuid)
-
-    @property
-    def serial(self) -> str:
-        return self.connection_info["serial"]
-
-    def other(self, **changes: object) -> "Namespace":
-        """As this one, with other members of data; None removes one."""
-        changed = copy.copy(self)
-        changed.connection_info = copy.deepcopy(self.connection_info)
-        data = changed.connection_info["data"]
-        data |= changes
-        for key in [key for key, value in data.items() if value is None]:
-            del data[key]
-        return changed
+        super().__init__(volume, nvme.connection_info(self.uuid))
 
 
 @pytest.fixture
@@ -51,10 +30,8 @@ def namespace(nvme, volume):
 @pytest.fixture
 def leaves_nothing(namespace, aiolos):
     """After the test, and before the fixtures clean up, the host is as it was before."""
-    before = host_state()
-    yield
-    wait_for_host_state(before)
-    assert aiolos.run("attachments", "--config", str(aiolos.config), "--json").json()["attachments"] == []
+    with unchanged_host(aiolos):
+        yield
 
 
 def controllers() -> list[str]:

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 from harness import DONE, FAILED, REFUSED, TRY_AGAIN, write_and_verify
-from shares import Attaching, StandIn, in_time, killer, mounted_at, preallocated, qcow2, sparse
-from tools import MIB, run
+from shares import Attaching, StandIn, killer, mounted_at, preallocated, qcow2, sparse
+from tools import MIB, in_time, run
 
 SYSTEMD = pathlib.Path("/run/systemd/system")
 

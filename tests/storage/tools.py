@@ -36,6 +36,16 @@ def run(*command: object, timeout: float = 60, check: bool = True) -> subprocess
     return done
 
 
+@contextlib.contextmanager
+def in_time(limit: float = 20):
+    """What is done within waits for no dead server: the drivers' own bounds are below 12 seconds, the shortest of the
+    tools' is 126. What is between is for the emulated processor, which others keep busy, too."""
+    begun = time.monotonic()
+    yield
+    took = time.monotonic() - begun
+    assert took < limit, f"took {took:.1f} s, allowed are {limit} s"
+
+
 def wait_for(condition: Callable[[], object], what: str, timeout: float = 30):
     """Ask until the answer is true, and return it; StorageError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
