@@ -4,7 +4,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -18,6 +17,7 @@
 #include <thread>
 
 #include "aiolos/core/posix.h"
+#include "process_start.h"
 #include "signal_block.h"
 
 namespace aiolos {
@@ -111,42 +111,6 @@ UniqueFd make_input(const std::string& input) {
   if (!fd || !write_all(fd.get(), input) || ::lseek(fd.get(), 0, SEEK_SET) != 0) return UniqueFd();
   return fd;
 }
-
-/// posix_spawn's two option objects, freed together.
-class SpawnSettings {
- public:
-  SpawnSettings(int input, int output, int errors) {
-    posix_spawn_file_actions_init(&actions_);
-    posix_spawn_file_actions_adddup2(&actions_, input, STDIN_FILENO);
-    posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&actions_, errors, STDERR_FILENO);
-    // Whatever other libraries of this process opened without O_CLOEXEC ends here.
-    posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
-
-    posix_spawnattr_init(&attributes_);
-    sigset_t all;
-    sigset_t none;
-    sigfillset(&all);
-    sigemptyset(&none);
-    posix_spawnattr_setsigdefault(&attributes_, &all);
-    posix_spawnattr_setsigmask(&attributes_, &none);
-    posix_spawnattr_setpgroup(&attributes_, 0);
-    posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-  }
-  SpawnSettings(const SpawnSettings&) = delete;
-  SpawnSettings& operator=(const SpawnSettings&) = delete;
-  ~SpawnSettings() {
-    posix_spawn_file_actions_destroy(&actions_);
-    posix_spawnattr_destroy(&attributes_);
-  }
-
-  const posix_spawn_file_actions_t* actions() const { return &actions_; }
-  const posix_spawnattr_t* attributes() const { return &attributes_; }
-
- private:
-  posix_spawn_file_actions_t actions_;
-  posix_spawnattr_t attributes_;
-};
 
 /// What a command writes to one of its outputs.
 class Capture {
@@ -324,10 +288,14 @@ class PosixCommandRunner final : public CommandRunner {
     std::array<char*, 4> environment{const_cast<char*>(path_variable_.c_str()), const_cast<char*>("LC_ALL=C"),
                                      const_cast<char*>("HOME=/"), nullptr};
 
-    const SpawnSettings settings(input.get(), output->write.get(), errors->write.get());
     pid_t pid = -1;
-    const int error = ::posix_spawn(&pid, program.c_str(), settings.actions(), settings.attributes(), argv.data(),
-                                    environment.data());
+    const int error = start_process({.program = program.c_str(),
+                                     .argv = argv.data(),
+                                     .environment = environment.data(),
+                                     .input = input.get(),
+                                     .output = output->write.get(),
+                                     .errors = errors->write.get()},
+                                    pid);
     if (error == 0)
       child = std::make_unique<Child>(pid, std::move(output->read), std::move(errors->read), options_.output_limit);
     return error;

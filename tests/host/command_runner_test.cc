@@ -3,6 +3,8 @@
 #include "aiolos/host/command_runner.h"
 
 #include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -17,6 +19,24 @@ namespace {
 using std::chrono::milliseconds;
 using testing::HasSubstr;
 using testing::Not;
+
+/// "R", "S", "D", "Z", ...; empty if there is no such process.
+std::string state_of(pid_t pid) {
+  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+  std::string state;
+  stat >> state >> state >> state;
+  return state;
+}
+
+/// Whether the process goes within a second. Whoever adopted it may take a while to reap, so a zombie counts as gone.
+bool ends(pid_t pid) {
+  for (int i = 0; i < 100; ++i) {
+    const std::string state = state_of(pid);
+    if (state.empty() || state == "Z") return true;
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return false;
+}
 
 class CommandRunnerTest : public testing::Test {
  protected:
@@ -102,17 +122,7 @@ TEST_F(CommandRunnerTest, OverrunningCommandIsKilledWithItsGrandchildren) {
   std::ifstream file(pids);
   int count = 0;
   for (pid_t pid; file >> pid; ++count) {
-    // Killed at once; whoever adopted it may take a while to reap, so a zombie counts as gone.
-    std::string state;
-    for (int i = 0; i < 100; ++i) {
-      std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-      std::string ignored;
-      state.clear();
-      stat >> ignored >> ignored >> state;
-      if (state.empty() || state == "Z") break;
-      std::this_thread::sleep_for(milliseconds(10));
-    }
-    EXPECT_TRUE(state.empty() || state == "Z") << "process " << pid << " still lives: " << state;
+    EXPECT_TRUE(ends(pid)) << "process " << pid << " still lives: " << state_of(pid);
   }
   EXPECT_EQ(count, 2);
 }
@@ -125,6 +135,63 @@ TEST_F(CommandRunnerTest, ADaemonThatKeepsTheOutputOpenIsNotWaitedFor) {
   EXPECT_EQ(result->output, "started\n");
   EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(2000));
   if (pid_t pid = 0; std::ifstream(dir / "pid") >> pid) ::kill(pid, SIGKILL);
+}
+
+/// A process of this test's own that runs a command and is killed meanwhile.
+class KilledRunner {
+ public:
+  /// Returns when `ready` is there, which the command has to make.
+  KilledRunner(const std::string& script, const std::string& ready) : pid_(::fork()) {
+    if (pid_ == 0) {
+      (void)make_command_runner()->run({{"sh", "-c", script}, {}, milliseconds(60'000)});
+      ::_exit(0);
+    }
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!std::filesystem::exists(ready) && std::chrono::steady_clock::now() < patience)
+      std::this_thread::sleep_for(milliseconds(5));
+    EXPECT_TRUE(std::filesystem::exists(ready)) << "the command did not start: " << script;
+  }
+  KilledRunner(const KilledRunner&) = delete;
+  KilledRunner& operator=(const KilledRunner&) = delete;
+  ~KilledRunner() { kill(); }
+
+  void kill() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    int ignored = 0;
+    EXPECT_EQ(::waitpid(pid_, &ignored, 0), pid_);
+    pid_ = -1;
+  }
+
+ private:
+  pid_t pid_;
+};
+
+TEST_F(CommandRunnerTest, CommandDoesNotOutliveItsRunner) {
+  TempDir dir;
+  KilledRunner runner(
+      "echo $$ >" + (dir / "new") + " && mv " + (dir / "new") + " " + (dir / "pid") + " && exec sleep 600",
+      dir / "pid");
+  pid_t command = 0;
+  ASSERT_TRUE(std::ifstream(dir / "pid") >> command);
+  EXPECT_EQ(state_of(command).empty(), false);
+  runner.kill();
+  EXPECT_TRUE(ends(command)) << "process " << command << " still lives: " << state_of(command);
+  if (!state_of(command).empty()) ::kill(command, SIGKILL);
+}
+
+TEST_F(CommandRunnerTest, DaemonOutlivesTheRunnerOfItsCommand) {
+  TempDir dir;
+  // As daemon(3) does it, and with the command still there when its runner is killed.
+  KilledRunner runner("setsid sh -c 'echo $$ >" + (dir / "new") + " && mv " + (dir / "new") + " " + (dir / "pid") +
+                          " && exec sleep 600' >/dev/null 2>&1 & exec sleep 600",
+                      dir / "pid");
+  pid_t daemon = 0;
+  ASSERT_TRUE(std::ifstream(dir / "pid") >> daemon);
+  runner.kill();
+  std::this_thread::sleep_for(milliseconds(200));  // whatever killed it would have by then
+  EXPECT_THAT(state_of(daemon), testing::AnyOf("S", "R", "D"));
+  ::kill(daemon, SIGKILL);
 }
 
 TEST_F(CommandRunnerTest, TooMuchOutputEndsIt) {

@@ -19,8 +19,9 @@ struct CommandRunnerOptions {
   std::size_t output_limit = std::size_t{16} * 1024 * 1024;
 };
 
-/// The real runner: posix_spawn(3), no shell, environment of PATH, HOME=/ and LC_ALL=C only, no inherited descriptor.
-/// `run` may be called from several threads at once.
+/// The real runner: no shell, environment of PATH, HOME=/ and LC_ALL=C only, no inherited descriptor. A command does not
+/// outlive this process, however that ends; a daemon that the command leaves behind does. `run` may be called from
+/// several threads at once.
 std::unique_ptr<CommandRunner> make_command_runner(CommandRunnerOptions options = {});
 
 /// The Debian package that ships `program`; empty if this table does not know it.
