@@ -6,10 +6,10 @@
 #include <memory>
 #include <span>
 
+#include "aiolos/core/posix.h"
 #include "aiolos/core/result.h"
 #include "aiolos/core/vocabulary.h"
 #include "io_request.h"
-#include "unique_fd.h"
 
 namespace aiolos::engine {
 

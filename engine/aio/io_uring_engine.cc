@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "aio_engine.h"
-#include "errno_text.h"
+#include "aiolos/core/posix.h"
 
 namespace aiolos::engine {
 namespace {

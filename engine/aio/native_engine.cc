@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "aio_engine.h"
-#include "errno_text.h"
-#include "unique_fd.h"
+#include "aiolos/core/posix.h"
+#include "small_file.h"
 
 namespace aiolos::engine {
 namespace {

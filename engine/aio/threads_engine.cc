@@ -14,8 +14,7 @@
 #include <vector>
 
 #include "aio_engine.h"
-#include "errno_text.h"
-#include "unique_fd.h"
+#include "aiolos/core/posix.h"
 
 namespace aiolos::engine {
 namespace {

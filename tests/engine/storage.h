@@ -18,7 +18,8 @@
 #include <string>
 #include <thread>
 
-#include "unique_fd.h"
+#include "aiolos/core/posix.h"
+
 
 namespace aiolos::engine {
 
