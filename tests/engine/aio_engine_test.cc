@@ -341,8 +341,8 @@ TEST_P(AioEngineTest, TheDestructorWaitsForWhatIsInFlight) {
   EXPECT_EQ(read.view(), write.buffer.view());
 }
 
-TEST_P(AioEngineTest, KeepsManySlowRequestsInFlight) {
-  const SlowFile file(folder_, 64 * kBlock, "delay 100000");
+TEST_P(AioEngineTest, KeepsManyRequestsInFlight) {
+  const SlowFile file(folder_, 64 * kBlock, "hold 200");
   const UniqueFd fd = open_file(file.path(), O_RDWR | O_DIRECT);
   const auto engine = make(200);
   std::vector<std::unique_ptr<Transfer>> reads;
@@ -351,11 +351,8 @@ TEST_P(AioEngineTest, KeepsManySlowRequestsInFlight) {
     reads.push_back(std::make_unique<Transfer>(Operation::read, fd.get(), i % 64 * kBlock, kBlock));
     batch.push_back(&reads.back()->request);
   }
-  const auto begin = steady_clock::now();
   ASSERT_EQ(engine->submit(batch), 200U);
-  ASSERT_EQ(wait_for(*engine, 200).size(), 200U);
-  // One after the other they take 20 s, and with a pool of 64, 400 ms.
-  EXPECT_LT(steady_clock::now() - begin, 390ms);
+  EXPECT_EQ(wait_for(*engine, 200).size(), 200U) << "the file answers once it has all of them";
 }
 
 TEST(AioEngine, RefusesALimitThatNoneCanHold) {

@@ -6,6 +6,7 @@
 // CONTROL is read again every 20 ms; replace it by rename. Its words:
 //   delay US            each request takes so long
 //   gap US              the least time between two completions: a disk of 1e6/gap IOPS
+//   hold COUNT          none is answered before so many wait at once
 //   short BYTES         a read or write moves at most so many
 //   fail OFFSET ERRNO   reads and writes that touch this byte fail
 #include <fcntl.h>
@@ -40,6 +41,7 @@ volatile std::sig_atomic_t stop_requested = 0;
 struct Behaviour {
   microseconds delay{0};
   microseconds gap{0};
+  std::uint64_t hold = 0;
   std::uint64_t most = kLargestTransfer;
   std::optional<std::uint64_t> bad_byte;
   int error = EIO;
@@ -53,6 +55,7 @@ Behaviour read_behaviour(const std::string& path) {
     file >> value;
     if (word == "delay") behaviour.delay = microseconds(value);
     if (word == "gap") behaviour.gap = microseconds(value);
+    if (word == "hold") behaviour.hold = value;
     if (word == "short") behaviour.most = value;
     if (word == "fail") {
       behaviour.bad_byte = value;
@@ -80,7 +83,7 @@ class SlowFile {
       refresh();
       complete_due();
       timespec wait{0, 20'000'000};
-      if (!pending_.empty()) {
+      if (!pending_.empty() && !holds()) {
         const auto left = std::max(pending_.begin()->first - Clock::now(), Clock::duration::zero());
         wait.tv_nsec = std::min<long>(wait.tv_nsec, std::chrono::nanoseconds(left).count());
       }
@@ -97,7 +100,15 @@ class SlowFile {
     behaviour_ = read_behaviour(control_);
   }
 
+  /// Whether all wait for more to come. Once there were enough, these are let go.
+  bool holds() {
+    if (pending_.empty()) let_go_ = false;
+    if (pending_.size() >= behaviour_.hold) let_go_ = true;
+    return !let_go_;
+  }
+
   void complete_due() {
+    if (holds()) return;
     while (!pending_.empty() && pending_.begin()->first <= Clock::now()) {
       const Pending& request = pending_.begin()->second;
       if (request.write) {
@@ -204,6 +215,7 @@ class SlowFile {
   const std::uint64_t size_;
   const std::string control_;
   Behaviour behaviour_;
+  bool let_go_ = false;
   Clock::time_point refreshed_{};
   Clock::time_point last_due_{};
   std::multimap<Clock::time_point, Pending> pending_;
