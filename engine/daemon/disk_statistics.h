@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a disk has done. Written by its reactor alone, read by any thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <chrono>
+#include <cstdint>
+
+#include "io_request.h"
+
+namespace aiolos::engine {
+
+/// A number that one thread writes and others read: no locked instruction.
+class Figure {
+ public:
+  std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+  void set(std::uint64_t value) { value_.store(value, std::memory_order_relaxed); }
+  void add(std::uint64_t more) { set(get() + more); }
+  void raise_to(std::uint64_t value) {
+    if (value > get()) set(value);
+  }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+/// Latencies, counted by powers of two of microseconds.
+struct LatencyHistogram {
+  static constexpr std::size_t kBuckets = 25;  ///< The last one, from 2^23 us (8 s), has no upper end.
+
+  void add(std::chrono::nanoseconds latency) {
+    const auto us = static_cast<std::uint64_t>(latency.count()) / 1000;
+    buckets[std::min<std::size_t>(std::bit_width(us), kBuckets - 1)].add(1);
+    sum_ns.add(static_cast<std::uint64_t>(latency.count()));
+  }
+  /// Bucket i holds latencies below this many microseconds.
+  static constexpr std::uint64_t upper_us(std::size_t i) { return 1ULL << i; }
+
+  std::array<Figure, kBuckets> buckets;
+  Figure sum_ns;
+};
+
+struct OperationStatistics {
+  Figure requests;
+  Figure bytes;
+  Figure errors;
+  LatencyHistogram latency;
+};
+
+struct DiskStatistics {
+  static constexpr std::size_t kOperations = 5;
+  std::array<OperationStatistics, kOperations> operations;  ///< By Operation.
+
+  Figure pops;       ///< Requests taken from the rings.
+  Figure connected;  ///< 1 while a front end is connected.
+  Figure connections;
+  Figure in_flight;
+  Figure most_in_flight;
+  Figure share;  ///< Of the engine's queue, as last shared out.
+  Figure window;
+  Figure broken_rings;
+  Figure drains;              ///< Rings that a front end took away.
+  Figure drain_last_ns;       ///< How long the front end waited for the last one,
+  Figure drain_most_ns;       ///< and the longest.
+  Figure last_completion_ns;  ///< On the monotonic clock.
+
+  OperationStatistics& of(Operation operation) { return operations[static_cast<std::size_t>(operation)]; }
+};
+
+}  // namespace aiolos::engine

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reactor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace aiolos::engine {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+
+/// How often the budget is shared out anew while there is work.
+constexpr std::chrono::milliseconds kBalance{100};
+/// Turns without looking at sockets, timers and other threads' tasks, while the disks have work all the time.
+constexpr unsigned kBusyTurns = 64;
+
+}  // namespace
+
+Reactor::Reactor(unsigned capacity) : capacity_(capacity), thread_([this] { run(); }) {}
+
+Reactor::~Reactor() {
+  poller_.post([this] {
+    stopping_ = true;
+    for (const auto& disk : disks_) disk->close();
+  });
+  thread_.join();
+}
+
+void Reactor::add(DiskSettings settings, Image image, UniqueFd listener, Added added) {
+  // A std::function has to be copyable, so what can only be moved goes by a pointer.
+  auto parts = std::make_shared<std::pair<Image, UniqueFd>>(std::move(image), std::move(listener));
+  poller_.post([this, settings = std::move(settings), parts, added = std::move(added)] {
+    auto share = share_of(settings.aio);
+    if (!share) return added(tl::unexpected(share.error()));
+    disks_.push_back(
+        std::make_unique<ServedDisk>(settings, std::move(parts->first), std::move(parts->second), poller_, **share));
+    added(disks_.back()->statistics());
+  });
+}
+
+void Reactor::remove(std::string name, Removed removed) {
+  poller_.post([this, name = std::move(name), removed = std::move(removed)] {
+    ServedDisk* const disk = find(name);
+    if (!disk) return removed();
+    disk->close();
+    closing_.emplace_back(disk, removed);
+  });
+}
+
+void Reactor::resize(std::string name, std::function<void(Result<std::uint64_t>)> done) {
+  poller_.post([this, name = std::move(name), done = std::move(done)] {
+    ServedDisk* const disk = find(name);
+    done(disk ? disk->resize()
+              : fail(ErrorKind::bad_input, fmt::format("no disk is called '{}'", name), "see the command list"));
+  });
+}
+
+void Reactor::clamp(std::string group, std::optional<unsigned> most) {
+  poller_.post([this, group = std::move(group), most] {
+    for (const auto& disk : disks_)
+      if (disk->settings().group == group) disk->share().budget.clamp(disk->budget_id(), most);
+  });
+}
+
+ServedDisk* Reactor::find(const std::string& name) {
+  const auto found =
+      std::find_if(disks_.begin(), disks_.end(), [&](const auto& disk) { return disk->settings().name == name; });
+  return found == disks_.end() ? nullptr : found->get();
+}
+
+/// Engines are made by this thread, for it alone may use them.
+Result<AioShare*> Reactor::share_of(AioMode mode) {
+  if (const auto known = shares_.find(mode); known != shares_.end()) return &known->second;
+  auto engine = make_aio_engine(mode, 1);
+  if (!engine) return tl::unexpected(engine.error());
+  AioShare& share =
+      shares_.emplace(std::piecewise_construct, std::tuple(mode), std::tuple(std::move(*engine), capacity_))
+          .first->second;
+  // Its edges only wake this thread: each turn reaps.
+  poller_.add(share.engine->event_fd(), EPOLLIN | EPOLLET, [] {});
+  return &share;
+}
+
+void Reactor::run() {
+  balanced_ = steady_clock::now();
+  unsigned busy = 0;
+  bool armed = false;
+  while (!stopping_ || !disks_.empty()) {
+    if (turn()) {
+      armed = false;
+      if (++busy % kBusyTurns != 0) continue;
+      poller_.wait(0ms);
+    } else if (!std::exchange(armed, true) && arm()) {
+      continue;  // something came while the rings were armed
+    } else {
+      bury_closed();
+      poller_.wait(idle() ? 1000ms : kBalance);
+      armed = false;
+    }
+    if (const auto now = steady_clock::now(); now - balanced_ >= kBalance) rebalance(now);
+  }
+}
+
+bool Reactor::idle() const {
+  const auto nothing_left = [](const auto& share) { return share.second.engine->in_flight() == 0; };
+  return !stopping_ && closing_.empty() && std::all_of(shares_.begin(), shares_.end(), nothing_left);
+}
+
+/// Completes, publishes, takes, submits: in this order, so that what has become free is used at once.
+bool Reactor::turn() {
+  bool progress = false;
+  const auto now = steady_clock::now();
+  for (auto& [mode, share] : shares_) progress |= reap(share, now);
+  first_disk_ = disks_.empty() ? 0 : (first_disk_ + 1) % disks_.size();
+  for (std::size_t i = 0; i < disks_.size(); ++i)
+    progress |= disks_[(first_disk_ + i) % disks_.size()]->take_requests(now);
+  for (auto& [mode, share] : shares_) submit(share);
+  for (const auto& disk : disks_) disk->publish();
+  return progress;
+}
+
+bool Reactor::reap(AioShare& share, SteadyTime now) {
+  std::array<IoRequest*, 128> done;
+  const std::size_t count = share.engine->reap(done);
+  for (IoRequest* request : std::span(done).first(count)) ServedDisk::finished(*request, now);
+  return count > 0;
+}
+
+/// What the engine has no room for stays first in line. The budget sees to it that this is rare.
+void Reactor::submit(AioShare& share) {
+  if (share.batch.empty()) return;
+  const std::size_t taken = share.engine->submit(share.batch);
+  share.batch.erase(share.batch.begin(), share.batch.begin() + static_cast<std::ptrdiff_t>(taken));
+}
+
+bool Reactor::arm() {
+  bool more = false;
+  for (const auto& disk : disks_) more |= disk->arm();
+  return more;
+}
+
+void Reactor::rebalance(SteadyTime now) {
+  for (auto& [mode, share] : shares_) share.budget.rebalance(now - balanced_);
+  balanced_ = now;
+  for (const auto& disk : disks_) disk->show_budget();
+}
+
+void Reactor::bury_closed() {
+  for (auto& [disk, removed] : closing_)
+    if (disk->closed()) removed();
+  std::erase_if(closing_, [](const auto& entry) { return entry.first->closed(); });
+  std::erase_if(disks_, [](const auto& disk) { return disk->closed(); });
+}
+
+}  // namespace aiolos::engine

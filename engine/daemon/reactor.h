@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// A thread that owns disks: their sockets, their rings and the AIO engines they share. Nothing of it is touched by
+// another thread, so nothing of it is locked; other threads leave it tasks.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "poller.h"
+#include "served_disk.h"
+
+namespace aiolos::engine {
+
+class Reactor {
+ public:
+  /// @param capacity of each AIO engine: requests in flight of all its disks together.
+  explicit Reactor(unsigned capacity);
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
+  /// Closes all disks, waits for what they have in flight, and ends the thread.
+  ~Reactor();
+
+  using Added = std::function<void(Result<std::shared_ptr<DiskStatistics>>)>;
+  using Removed = std::function<void()>;
+
+  // Safe for all threads. The callbacks run in the reactor's thread.
+
+  /// Serves a disk. @param listener of listen_at().
+  void add(DiskSettings settings, Image image, UniqueFd listener, Added added);
+  /// Ends a disk: nothing new is taken from its rings, and the callback comes when nothing of it is in flight any more.
+  void remove(std::string name, Removed removed);
+  /// Looks at the size of a disk's image again. @param done gets the size in bytes.
+  void resize(std::string name, std::function<void(Result<std::uint64_t>)> done);
+  /// Bounds what each disk of a group may have in flight; nullopt ends it.
+  void clamp(std::string group, std::optional<unsigned> most);
+
+ private:
+  void run();
+  bool turn();
+  bool idle() const;
+  bool reap(AioShare& share, SteadyTime now);
+  void submit(AioShare& share);
+  bool arm();
+  void rebalance(SteadyTime now);
+  void bury_closed();
+  Result<AioShare*> share_of(AioMode mode);
+  ServedDisk* find(const std::string& name);
+
+  const unsigned capacity_;
+  Poller poller_;
+  std::map<AioMode, AioShare> shares_;
+  std::vector<std::unique_ptr<ServedDisk>> disks_;
+  std::vector<std::pair<ServedDisk*, Removed>> closing_;
+  std::size_t first_disk_ = 0;
+  SteadyTime balanced_{};
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace aiolos::engine

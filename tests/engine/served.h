@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// A disk that is served in this process, and front ends for it.
+#pragma once
+
+#include <chrono>
+#include <future>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "front_end.h"
+#include "reactor.h"
+#include "storage.h"
+
+namespace aiolos::engine {
+
+/// A reactor with disks.
+class Served {
+ public:
+  explicit Served(unsigned capacity = 256) : reactor_(std::make_unique<Reactor>(capacity)) {}
+
+  /// Serves a file. @return its statistics.
+  std::shared_ptr<DiskStatistics> add(DiskSettings settings) {
+    auto image = Image::open(settings.path, {settings.read_only, settings.direct});
+    if (!image) throw std::runtime_error(describe(image.error()));
+    auto listener = listen_at(settings.socket);
+    if (!listener) throw std::runtime_error(describe(listener.error()));
+    if (settings.name.empty()) settings.name = settings.socket;
+    std::promise<Result<std::shared_ptr<DiskStatistics>>> added;
+    reactor_->add(settings, std::move(*image), std::move(*listener),
+                  [&](auto result) { added.set_value(std::move(result)); });
+    auto result = added.get_future().get();
+    if (!result) throw std::runtime_error(describe(result.error()));
+    return *result;
+  }
+
+  Reactor& reactor() { return *reactor_; }
+
+ private:
+  std::unique_ptr<Reactor> reactor_;
+};
+
+inline std::unique_ptr<FrontEnd> connect(const std::string& socket, const FrontEndOptions& options = {},
+                                         bool start = true) {
+  auto front_end = FrontEnd::connect(socket, options);
+  if (!front_end) throw std::runtime_error(describe(front_end.error()));
+  if (start)
+    if (auto started = (*front_end)->start(); !started) throw std::runtime_error(describe(started.error()));
+  return std::move(*front_end);
+}
+
+}  // namespace aiolos::engine
