@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a disk has done. Written by its reactor alone, read by any thread.
+// What a disk has done. Each figure has one thread that writes it, its reactor unless it says otherwise; all may read.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -61,9 +62,11 @@ struct DiskStatistics {
   Figure share;  ///< Of the engine's queue, as last shared out.
   Figure window;
   Figure broken_rings;
-  Figure drains;              ///< Rings that a front end took away.
-  Figure drain_last_ns;       ///< How long the front end waited for the last one,
-  Figure drain_most_ns;       ///< and the longest.
+  Figure drains;           ///< Rings that a front end took away.
+  Figure drain_last_ns;    ///< How long the front end waited for the last one,
+  Figure drain_most_ns;    ///< and the longest.
+  Figure drain_target_ns;  ///< Set by the control thread; 0 for none.
+  Figure drains_over_target;
   Figure last_completion_ns;  ///< On the monotonic clock.
 
   OperationStatistics& of(Operation operation) { return operations[static_cast<std::size_t>(operation)]; }

@@ -21,6 +21,8 @@
 namespace aiolos::engine {
 namespace {
 
+using namespace std::chrono_literals;
+
 /// Requests that one ring may take in one turn, so that no ring keeps the others waiting.
 constexpr unsigned kTurn = 32;
 constexpr std::size_t kZeroes = 1U << 20;
@@ -149,12 +151,7 @@ bool ServedDisk::handle(Message& message) {
     poller_.remove(channel_->fd());
     return false;
   }
-  if (message.request() == Request::get_vring_base) {
-    const auto waited = deferred_ ? static_cast<std::uint64_t>((now - deferred_since_).count()) : 0;
-    statistics_->drains.add(1);
-    statistics_->drain_last_ns.set(waited);
-    statistics_->drain_most_ns.raise_to(waited);
-  }
+  if (message.request() == Request::get_vring_base) count_drain(deferred_ ? now - deferred_since_ : 0ns);
   update_slots();
   if (const auto* reply = std::get_if<Message>(&*outcome))
     if (auto sent = channel_->send(*reply); !sent) {
@@ -162,6 +159,19 @@ bool ServedDisk::handle(Message& message) {
       return false;
     }
   return true;
+}
+
+void ServedDisk::count_drain(std::chrono::nanoseconds waited) {
+  const auto taken = static_cast<std::uint64_t>(waited.count());
+  const std::uint64_t target = statistics_->drain_target_ns.get();
+  statistics_->drains.add(1);
+  statistics_->drain_last_ns.set(taken);
+  statistics_->drain_most_ns.raise_to(taken);
+  if (target == 0 || taken <= target) return;
+  statistics_->drains_over_target.add(1);
+  log_line(LogLevel::warning, settings_.name,
+           fmt::format("its guest waited {} us for requests in flight, over its target of {} us", taken / 1000,
+                       target / 1000));
 }
 
 /// What the disk can have in flight follows its rings.

@@ -112,6 +112,7 @@ class ServedDisk final : public SessionDisk {
   void end_session_if_drained();
 
   bool take_from(SplitRing& ring, SteadyTime now);
+  void count_drain(std::chrono::nanoseconds waited);
   void update_slots();
   void begin_request(SplitRing& ring, std::uint16_t head, SteadyTime now);
   void submit(Task& task);

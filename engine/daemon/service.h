@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon's heart: which disks there are, on which reactors, and what can be asked of them. Belongs to the control
+// thread, which never waits: what a reactor has to do first is answered later.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "aiolos/core/json.h"
+#include "reactor.h"
+#include "settings.h"
+
+namespace aiolos::engine {
+
+/// A disk and what it has done, for those who report it.
+struct DiskReport {
+  DiskSettings settings;
+  std::uint64_t size = 0;  ///< Bytes.
+  std::shared_ptr<DiskStatistics> statistics;
+};
+
+class Service {
+ public:
+  /// @param control the control thread's poller, in which the replies run.
+  Service(const Settings& settings, Poller& control);
+  /// Closes all disks when their requests in flight are done.
+  ~Service();
+
+  using Reply = std::function<void(Result<Json>)>;
+
+  /// Serves a disk. @param keep it in the state file.
+  void add(DiskSettings disk, bool keep, Reply reply);
+  /// The disks that an earlier process kept in the state file.
+  Result<std::vector<DiskSettings>> kept_disks() const;
+
+  /// One request of the admin socket: {"command": ..., ...}. The reply may come later.
+  void handle(const Json& request, Reply reply);
+
+  /// Safe for all threads.
+  std::vector<DiskReport> reports() const;
+
+ private:
+  struct Entry {
+    DiskReport report;
+    std::size_t reactor;
+    bool keep;
+    bool leaving = false;
+  };
+
+  void add_disk(const JsonView& request, Reply reply);
+  void remove_disk(const JsonView& request, Reply reply);
+  void resize_disk(const JsonView& request, Reply reply);
+  void clamp(const JsonView& request, Reply reply);
+  void set_drain_target(const JsonView& request, Reply reply);
+  void list(const JsonView& request, Reply reply);
+  void stats(const JsonView& request, Reply reply);
+
+  std::size_t choose_reactor(const std::string& group) const;
+  Result<std::string> known_name(const JsonView& request) const;
+  void keep_disks() const;
+
+  Poller& control_;
+  const std::string state_;
+  std::vector<std::unique_ptr<Reactor>> reactors_;
+  mutable std::mutex mutex_;  ///< Guards disks_ against reports(); only the control thread writes.
+  std::map<std::string, Entry> disks_;
+  std::map<std::string, std::uint64_t> drain_targets_ns_;  ///< By group.
+};
+
+/// An error as the admin socket and the command line show it.
+Json to_json(const Error& error);
+
+}  // namespace aiolos::engine
