@@ -13,7 +13,7 @@
 #include <cstdlib>
 #include <memory>
 
-#include "errno_text.h"
+#include "small_file.h"
 
 namespace aiolos::engine {
 namespace {

@@ -8,8 +8,8 @@
 #include <span>
 #include <string>
 
+#include "aiolos/core/posix.h"
 #include "aiolos/core/result.h"
-#include "unique_fd.h"
 
 namespace aiolos::engine {
 

@@ -11,7 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "unique_fd.h"
+#include "aiolos/core/posix.h"
 
 namespace aiolos::engine {
 

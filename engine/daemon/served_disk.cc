@@ -15,7 +15,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "errno_text.h"
+#include "aiolos/core/posix.h"
+#include "small_file.h"
 #include "log.h"
 
 namespace aiolos::engine {

@@ -12,7 +12,8 @@
 #include <cstdio>
 #include <utility>
 
-#include "errno_text.h"
+#include "aiolos/core/posix.h"
+#include "small_file.h"
 #include "log.h"
 
 namespace aiolos::engine {

@@ -14,7 +14,7 @@
 #include <cerrno>
 #include <numeric>
 
-#include "errno_text.h"
+#include "aiolos/core/posix.h"
 
 namespace aiolos::engine {
 namespace {

@@ -11,7 +11,7 @@
 #include <cerrno>
 #include <csignal>
 
-#include "errno_text.h"
+#include "aiolos/core/posix.h"
 
 namespace aiolos::engine {
 namespace {

@@ -10,9 +10,9 @@
 #include <optional>
 #include <vector>
 
+#include "aiolos/core/posix.h"
 #include "aiolos/core/result.h"
 #include "protocol.h"
-#include "unique_fd.h"
 
 namespace aiolos::engine {
 

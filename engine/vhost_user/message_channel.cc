@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <utility>
 
-#include "errno_text.h"
+#include "aiolos/core/posix.h"
 
 namespace aiolos::engine {
 namespace {

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <vector>
 
-#include "unique_fd.h"
+#include "aiolos/core/posix.h"
 
 namespace aiolos::engine {
 

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "errno_text.h"
+#include "aiolos/core/posix.h"
 
 namespace aiolos::engine {
 namespace {

@@ -14,10 +14,10 @@
 #include <utility>
 #include <vector>
 
+#include "aiolos/core/posix.h"
 #include "guest_memory.h"
 #include "inflight_region.h"
 #include "protocol.h"
-#include "unique_fd.h"
 
 namespace aiolos::engine {
 

@@ -20,7 +20,6 @@
 
 #include "aiolos/core/posix.h"
 
-
 namespace aiolos::engine {
 
 /// A folder that goes with the test. On the file system of the build, which knows O_DIRECT; /tmp may not.
