@@ -46,22 +46,21 @@ void DrainGovernor::set_mode(Mode mode) {
   if (bounded() && !was_bounded) unbounded_ = epochs_.advance();
 }
 
-bool DrainGovernor::admits(Kind kind, std::uint64_t bytes) {
+bool DrainGovernor::admits(std::uint64_t bytes) {
   if (mode_ == Mode::free) return true;
   if (mode_ == Mode::stopped) return false;
   if (in_flight_ == 0) return true;
-  const bool one_at_a_time = kind == Kind::heavy && mode_ == Mode::clamped && heavy_ > 0;
+  const bool alone = mode_ == Mode::clamped && heavy_ > 0;
   const bool unknown = transfers_per_second_.value() == 0;
-  const bool fits = unknown ? in_flight_ < kUnknownDepth : work_with(kind, bytes) <= work_limit();
-  if (fits && !one_at_a_time) return true;
+  const bool fits = unknown ? in_flight_ < kUnknownDepth : work_with(bytes) <= work_limit();
+  if (fits && !alone) return true;
   held_back_ = true;
   return false;
 }
 
 DrainGovernor::Ticket DrainGovernor::start(Kind kind, std::uint64_t bytes, Time now) {
   const bool known = transfers_per_second_.value() > 0;
-  const bool shallow =
-      kind == Kind::transfer && (in_flight_ == 0 || (known && work_with(kind, bytes) <= shallow_limit()));
+  const bool shallow = kind == Kind::transfer && (in_flight_ == 0 || (known && work_with(bytes) <= shallow_limit()));
   ++in_flight_;
   bytes_ += kind == Kind::transfer ? bytes : 0;
   heavy_ += kind == Kind::heavy ? 1 : 0;
@@ -90,19 +89,14 @@ void DrainGovernor::tick(Time now) {
   if (!probed_ || now - *probed_ >= settings_.target / 2) probe(now);
 }
 
-/// Seconds that the storage takes for so much: for the number of transfers or for their bytes, whichever is longer; not the
-/// sum, for the most transfers a second were seen with bytes in them.
+/// Seconds that the storage takes for so much: for the number of transfers or for their bytes, whichever is longer; not
+/// the sum, for the most transfers a second were seen with bytes in them.
 double DrainGovernor::work(std::uint64_t transfers, std::uint64_t bytes, unsigned heavy) const {
   double seconds = heavy * heavy_seconds_;
   if (transfers_per_second_.value() > 0)
     seconds += std::max(static_cast<double>(transfers) / transfers_per_second_.value(),
                         static_cast<double>(bytes) / bytes_per_second_.value());
   return seconds;
-}
-
-double DrainGovernor::work_with(Kind kind, std::uint64_t bytes) const {
-  const unsigned transfers = in_flight_ - heavy_;
-  return kind == Kind::heavy ? work(transfers, bytes_, heavy_ + 1) : work(transfers + 1, bytes_ + bytes, heavy_);
 }
 
 /// The target, or where one request alone takes longer, what can be kept.

@@ -25,7 +25,8 @@ void DrainGroup::started(DiskId disk) {
 }
 
 void DrainGroup::tick(Time now) {
-  if (quiesced_ && now - *quiesced_ > 3 * target_ && !all_stopping()) quiesced_.reset();
+  const Duration patience = 3 * target_.value_or(DrainGovernor::Settings{}.target);
+  if (quiesced_ && now - *quiesced_ > patience && !all_stopping()) quiesced_.reset();
 }
 
 bool DrainGroup::all_stopping() const {
@@ -46,9 +47,9 @@ Mode DrainGroup::mode(DiskId disk) const {
     case State::normal:
       return Mode::free;
     case State::track:
-      return Mode::tracked;
+      return target_ ? Mode::tracked : Mode::free;
     case State::clamp:
-      return Mode::clamped;
+      return target_ ? Mode::clamped : Mode::free;
     case State::quiesce:
     case State::stopped:
       return Mode::stopped;

@@ -17,6 +17,12 @@ using std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kBalance{100};
 /// Turns without looking at sockets, timers and other threads' tasks, while the disks have work all the time.
 constexpr unsigned kBusyTurns = 64;
+/// How often a guest is looked at whose disks are being stopped.
+constexpr std::chrono::milliseconds kQuiesceTick{5};
+
+std::string group_key(const DiskSettings& settings) {
+  return settings.group.empty() ? "disk " + settings.name : "group " + settings.group;
+}
 
 }  // namespace
 
@@ -30,14 +36,15 @@ Reactor::~Reactor() {
   thread_.join();
 }
 
-void Reactor::add(DiskSettings settings, Image image, UniqueFd listener, Added added) {
+void Reactor::add(DiskSettings settings, Image image, UniqueFd listener, Added added,
+                  std::optional<DiskGroup::Duration> drain_target) {
   // A std::function has to be copyable, so what can only be moved goes by a pointer.
   auto parts = std::make_shared<std::pair<Image, UniqueFd>>(std::move(image), std::move(listener));
-  poller_.post([this, settings = std::move(settings), parts, added = std::move(added)] {
+  poller_.post([this, settings = std::move(settings), parts, added = std::move(added), drain_target] {
     auto share = share_of(settings.aio);
     if (!share) return added(tl::unexpected(share.error()));
-    disks_.push_back(
-        std::make_unique<ServedDisk>(settings, std::move(parts->first), std::move(parts->second), poller_, **share));
+    disks_.push_back(std::make_unique<ServedDisk>(settings, std::move(parts->first), std::move(parts->second), poller_,
+                                                  **share, group_of(settings, drain_target)));
     added(disks_.back()->statistics());
   });
 }
@@ -64,6 +71,22 @@ void Reactor::clamp(std::string group, std::optional<unsigned> most) {
     for (const auto& disk : disks_)
       if (disk->settings().group == group) disk->share().budget.clamp(disk->budget_id(), most);
   });
+}
+
+void Reactor::set_drain_target(std::string group, std::optional<DiskGroup::Duration> target) {
+  poller_.post([this, group = std::move(group), target] {
+    if (const auto found = groups_.find("group " + group); found != groups_.end()) found->second.set_target(target);
+  });
+}
+
+void Reactor::switchover_near(std::string group, bool near) {
+  poller_.post([this, group = std::move(group), near] {
+    if (const auto found = groups_.find("group " + group); found != groups_.end()) found->second.switchover_near(near);
+  });
+}
+
+DiskGroup& Reactor::group_of(const DiskSettings& settings, std::optional<DiskGroup::Duration> target) {
+  return groups_.try_emplace(group_key(settings), target).first->second;
 }
 
 ServedDisk* Reactor::find(const std::string& name) {
@@ -98,11 +121,19 @@ void Reactor::run() {
       continue;  // something came while the rings were armed
     } else {
       bury_closed();
-      poller_.wait(idle() ? 1000ms : kBalance);
+      poller_.wait(patience());
       armed = false;
     }
-    if (const auto now = steady_clock::now(); now - balanced_ >= kBalance) rebalance(now);
+    const auto now = steady_clock::now();
+    for (auto& [key, group] : groups_) group.tick(now);
+    if (now - balanced_ >= kBalance) rebalance(now);
   }
+}
+
+std::chrono::milliseconds Reactor::patience() const {
+  const auto quiesces = [](const auto& group) { return group.second.state() == DrainGroup::State::quiesce; };
+  if (std::any_of(groups_.begin(), groups_.end(), quiesces)) return kQuiesceTick;
+  return idle() ? 1000ms : kBalance;
 }
 
 bool Reactor::idle() const {
@@ -146,7 +177,7 @@ bool Reactor::arm() {
 void Reactor::rebalance(SteadyTime now) {
   for (auto& [mode, share] : shares_) share.budget.rebalance(now - balanced_);
   balanced_ = now;
-  for (const auto& disk : disks_) disk->show_budget();
+  for (const auto& disk : disks_) disk->show_limits();
 }
 
 void Reactor::bury_closed() {
@@ -154,6 +185,7 @@ void Reactor::bury_closed() {
     if (disk->closed()) removed();
   std::erase_if(closing_, [](const auto& entry) { return entry.first->closed(); });
   std::erase_if(disks_, [](const auto& disk) { return disk->closed(); });
+  std::erase_if(groups_, [](const auto& group) { return group.second.empty(); });
 }
 
 }  // namespace aiolos::engine

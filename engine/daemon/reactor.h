@@ -31,29 +31,38 @@ class Reactor {
   // Safe for all threads. The callbacks run in the reactor's thread.
 
   /// Serves a disk. @param listener of listen_at().
-  void add(DiskSettings settings, Image image, UniqueFd listener, Added added);
+  /// @param drain_target of its group, if the disk is the first of it; nullopt for none.
+  void add(DiskSettings settings, Image image, UniqueFd listener, Added added,
+           std::optional<DiskGroup::Duration> drain_target = DrainGovernor::Settings{}.target);
   /// Ends a disk: nothing new is taken from its rings, and the callback comes when nothing of it is in flight any more.
   void remove(std::string name, Removed removed);
   /// Looks at the size of a disk's image again. @param done gets the size in bytes.
   void resize(std::string name, std::function<void(Result<std::uint64_t>)> done);
   /// Bounds what each disk of a group may have in flight; nullopt ends it.
   void clamp(std::string group, std::optional<unsigned> most);
+  /// How long a drain of the group's disks may take; nullopt: nothing is held back for it.
+  void set_drain_target(std::string group, std::optional<DiskGroup::Duration> target);
+  /// Whether the group's guest is about to be stopped.
+  void switchover_near(std::string group, bool near);
 
  private:
   void run();
   bool turn();
   bool idle() const;
+  std::chrono::milliseconds patience() const;
   bool reap(AioShare& share, SteadyTime now);
   void submit(AioShare& share);
   bool arm();
   void rebalance(SteadyTime now);
   void bury_closed();
+  DiskGroup& group_of(const DiskSettings& settings, std::optional<DiskGroup::Duration> target);
   Result<AioShare*> share_of(AioMode mode);
   ServedDisk* find(const std::string& name);
 
   const unsigned capacity_;
   Poller poller_;
   std::map<AioMode, AioShare> shares_;
+  std::map<std::string, DiskGroup> groups_;  ///< By the group's name; a disk without one is alone under its own.
   std::vector<std::unique_ptr<ServedDisk>> disks_;
   std::vector<std::pair<ServedDisk*, Removed>> closing_;
   std::size_t first_disk_ = 0;

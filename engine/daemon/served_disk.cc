@@ -47,7 +47,7 @@ struct ServedDisk::Task : IoRequest {
   ServedDisk* disk = nullptr;
   SplitRing* ring = nullptr;
   std::uint16_t head = 0;
-  InFlightEpochs::Epoch epoch = 0;
+  DrainGovernor::Ticket ticket;
   SteadyTime began{};
   DescriptorChain chain;
   BlockRequest block;
@@ -86,12 +86,14 @@ Result<UniqueFd> listen_at(const std::string& path) {
   return socket;
 }
 
-ServedDisk::ServedDisk(DiskSettings settings, Image image, UniqueFd listener, Poller& poller, AioShare& share)
+ServedDisk::ServedDisk(DiskSettings settings, Image image, UniqueFd listener, Poller& poller, AioShare& share,
+                       DiskGroup& group)
     : settings_(std::move(settings)),
       image_(std::move(image)),
       listener_(std::move(listener)),
       poller_(poller),
       share_(share),
+      group_(group),
       budget_id_(share.budget.add(0, settings_.weight)) {
   config_.capacity = image_.size() >> kSectorShift;
   config_.seg_max = 126;  // two descriptors of a ring of 128 are the header's and the status'
@@ -103,6 +105,7 @@ ServedDisk::ServedDisk(DiskSettings settings, Image image, UniqueFd listener, Po
   config_.discard_sector_alignment = image_.block_size() >> kSectorShift;
   config_.write_zeroes_may_unmap = 1;
   share_.engine->remember(image_.fd());
+  group_.add(governor_);
   poller_.add(listener_.get(), EPOLLIN, [this] { accept(); });
 }
 
@@ -110,6 +113,7 @@ ServedDisk::~ServedDisk() {
   poller_.remove(listener_.get());
   if (channel_) poller_.remove(channel_->fd());
   session_.reset();
+  group_.remove(governor_);
   share_.engine->forget(image_.fd());
   share_.budget.remove(budget_id_);
 }
@@ -164,15 +168,15 @@ bool ServedDisk::handle(Message& message) {
 
 void ServedDisk::count_drain(std::chrono::nanoseconds waited) {
   const auto taken = static_cast<std::uint64_t>(waited.count());
-  const std::uint64_t target = statistics_->drain_target_ns.get();
   statistics_->drains.add(1);
   statistics_->drain_last_ns.set(taken);
   statistics_->drain_most_ns.raise_to(taken);
-  if (target == 0 || taken <= target) return;
+  const auto target = group_.target();
+  if (!target || waited <= *target) return;
   statistics_->drains_over_target.add(1);
   log_line(LogLevel::warning, settings_.name,
            fmt::format("its guest waited {} us for requests in flight, over its target of {} us", taken / 1000,
-                       target / 1000));
+                       target->count() / 1000));
 }
 
 /// What the disk can have in flight follows its rings.
@@ -208,6 +212,7 @@ void ServedDisk::disconnect(const Error& why) {
     if (ring.kick) poller_.remove(ring.kick.get());
   }
   statistics_->connected.set(0);
+  group_.disconnected(governor_);
   end_session_if_drained();
 }
 
@@ -247,6 +252,7 @@ Result<void> ServedDisk::write_config(std::uint32_t offset, std::span<const std:
 
 /// A driver that knows neither flushes nor the cache mode takes a completed write for stable.
 void ServedDisk::features_changed(std::uint64_t features) {
+  group_.logging(governor_, (features & kFeatureLogAll) != 0);
   if ((features & (bit(VIRTIO_BLK_F_FLUSH) | bit(VIRTIO_BLK_F_CONFIG_WCE))) == 0) config_.wce = 0;
 }
 
@@ -260,9 +266,11 @@ void ServedDisk::kick_changed(SplitRing& ring, int kick) {
 }
 
 void ServedDisk::ring_ready(SplitRing& ring) {
-  (void)ring;
+  if (ring.started() && ring.enabled) group_.started(governor_);
   awake_ = true;
 }
+
+void ServedDisk::ring_stopping() { group_.stopping(governor_, std::chrono::steady_clock::now()); }
 
 Result<std::uint64_t> ServedDisk::resize() {
   auto size = image_.measure();
@@ -284,6 +292,7 @@ bool ServedDisk::writes_through() const { return config_.wce == 0; }
 
 bool ServedDisk::take_requests(SteadyTime now) {
   if (deferred_) go_on();
+  governor_.tick(now);
   if (!session_ || !awake_ || session_->draining()) return false;
   std::vector<SplitRing>& rings = session_->rings();
   bool any = false;
@@ -296,7 +305,7 @@ bool ServedDisk::take_requests(SteadyTime now) {
 bool ServedDisk::take_from(SplitRing& ring, SteadyTime now) {
   unsigned taken = 0;
   if (ring.has_request()) ring.disarm();
-  while (taken < kTurn && ring.has_request() && share_.budget.start(budget_id_)) {
+  while (taken < kTurn && ring.has_request() && governor_.admits(last_length_) && share_.budget.start(budget_id_)) {
     const auto head = ring.pop();
     if (!head) {
       share_.budget.finish(budget_id_, std::nullopt);
@@ -323,7 +332,6 @@ void ServedDisk::begin_request(SplitRing& ring, std::uint16_t head, SteadyTime n
   task.ring = &ring;
   task.head = head;
   task.began = now;
-  task.epoch = epochs_.begin();
   if (!ring.read_chain(session_->memory(), head, task.chain) ||
       !parse_block_request(task.chain, limits(), task.block)) {
     task.block.status_byte = nullptr;
@@ -347,6 +355,10 @@ void ServedDisk::submit(Task& task) {
   task.length = task.block.length;
   task.buffers = task.block.data;
   task.durable = task.block.operation == Operation::write && writes_through();
+  const bool transfer = task.operation == Operation::read || task.operation == Operation::write;
+  if (transfer) last_length_ = task.length;
+  task.ticket = governor_.start(transfer ? DrainGovernor::Kind::transfer : DrainGovernor::Kind::heavy, task.length,
+                                task.began);
   if (!image_.accepts(task.buffers)) bounce(task);
   share_.batch.push_back(&task);
 }
@@ -400,6 +412,7 @@ void ServedDisk::finish(Task& task, SteadyTime now) {
     }
   }
   count(task, now);
+  governor_.finish(task.ticket, now);
   answer(task, block_status(task.result), now - task.began);
   if (deferred_) go_on();
   end_session_if_drained();
@@ -413,7 +426,6 @@ void ServedDisk::answer(Task& task, std::uint8_t status, std::optional<SharedBud
   }
   task.ring->complete(task.head, task.block.status_byte ? task.block.written : 0);
   published_ = false;
-  epochs_.end(task.epoch);
   share_.budget.finish(budget_id_, latency);
   task.bounced.reset();
   free_tasks_.push_back(&task);
@@ -449,19 +461,24 @@ void ServedDisk::publish() {
 
 bool ServedDisk::arm() {
   if (!session_ || !awake_) return false;
-  show_budget();
+  show_limits();
   bool more = false;
   for (SplitRing& ring : session_->rings()) more |= ring.arm(session_->log());
   awake_ = more;
   return more;
 }
 
-void ServedDisk::show_budget() {
+void ServedDisk::show_limits() {
   const SharedBudget::Disk& budget = share_.budget.disk(budget_id_);
   statistics_->in_flight.set(budget.in_flight);
   statistics_->most_in_flight.raise_to(budget.in_flight);
   statistics_->share.set(budget.share);
   statistics_->window.set(budget.window);
+  const DrainGovernor::Forecast forecast = governor_.forecast();
+  statistics_->drain_state.set(static_cast<std::uint64_t>(group_.state()));
+  statistics_->drain_target_ns.set(static_cast<std::uint64_t>(group_.target().value_or(0ns).count()));
+  statistics_->drain_forecast_ns.set(static_cast<std::uint64_t>(forecast.drain.count()));
+  statistics_->drain_bound_ns.set(static_cast<std::uint64_t>(forecast.bound.count()));
 }
 
 void ServedDisk::report_broken(SplitRing& ring) {

@@ -16,10 +16,11 @@
 #include <vector>
 
 #include "aio_engine.h"
-#include "aiolos/core/in_flight_epochs.h"
+#include "aiolos/core/drain_governor.h"
 #include "aiolos/core/shared_budget.h"
 #include "aiolos/core/vocabulary.h"
 #include "block_request.h"
+#include "disk_group.h"
 #include "disk_statistics.h"
 #include "image.h"
 #include "message_channel.h"
@@ -59,7 +60,8 @@ struct AioShare {
 class ServedDisk final : public SessionDisk {
  public:
   /// @param listener where front ends connect.
-  ServedDisk(DiskSettings settings, Image image, UniqueFd listener, Poller& poller, AioShare& share);
+  /// @param group of the guest's disks; outlives this one.
+  ServedDisk(DiskSettings settings, Image image, UniqueFd listener, Poller& poller, AioShare& share, DiskGroup& group);
   ServedDisk(const ServedDisk&) = delete;
   ServedDisk& operator=(const ServedDisk&) = delete;
   /// Nothing may be in flight.
@@ -68,7 +70,7 @@ class ServedDisk final : public SessionDisk {
   const DiskSettings& settings() const { return settings_; }
   const std::shared_ptr<DiskStatistics>& statistics() const { return statistics_; }
   const Image& image() const { return image_; }
-  InFlightEpochs& epochs() { return epochs_; }
+  const DiskGroup& group() const { return group_; }
   SharedBudget::DiskId budget_id() const { return budget_id_; }
   AioShare& share() { return share_; }
 
@@ -82,8 +84,8 @@ class ServedDisk final : public SessionDisk {
   /// Has the guest kick with its next request. @return whether there is one already that may be taken.
   bool arm();
 
-  /// Puts what the budget gives it into the statistics.
-  void show_budget();
+  /// Puts what it may have in flight, and what a drain would take, into the statistics.
+  void show_limits();
 
   /// Looks at the image's size again and tells the guest. @return the size in bytes.
   Result<std::uint64_t> resize();
@@ -103,6 +105,7 @@ class ServedDisk final : public SessionDisk {
   void features_changed(std::uint64_t features) override;
   void kick_changed(SplitRing& ring, int kick) override;
   void ring_ready(SplitRing& ring) override;
+  void ring_stopping() override;
 
   void accept();
   void receive();
@@ -132,6 +135,7 @@ class ServedDisk final : public SessionDisk {
   const UniqueFd listener_;
   Poller& poller_;
   AioShare& share_;
+  DiskGroup& group_;
   const SharedBudget::DiskId budget_id_;
   const std::shared_ptr<DiskStatistics> statistics_ = std::make_shared<DiskStatistics>();
   virtio_blk_config config_{};
@@ -145,7 +149,8 @@ class ServedDisk final : public SessionDisk {
   bool published_ = true;
   std::size_t first_ring_ = 0;
 
-  InFlightEpochs epochs_;
+  DrainGovernor governor_;
+  std::uint64_t last_length_ = 0;  ///< Of the last request taken: what the next one is expected to be.
   std::deque<Task> tasks_;  ///< All there ever were at once; a deque, for their addresses stay.
   std::vector<Task*> free_tasks_;
 };

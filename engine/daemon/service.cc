@@ -50,7 +50,10 @@ Json report(const DiskReport& disk) {
                 {"window", figures.window.get()},
                 {"broken_rings", figures.broken_rings.get()},
                 {"drains",
-                 {{"count", figures.drains.get()},
+                 {{"state", to_string(static_cast<DrainGroup::State>(figures.drain_state.get()))},
+                  {"forecast_us", figures.drain_forecast_ns.get() / 1000},
+                  {"bound_us", figures.drain_bound_ns.get() / 1000},
+                  {"count", figures.drains.get()},
                   {"last_us", figures.drain_last_ns.get() / 1000},
                   {"most_us", figures.drain_most_ns.get() / 1000},
                   {"target_us", figures.drain_target_ns.get() / 1000},
@@ -67,13 +70,20 @@ Json report(const DiskReport& disk) {
   return shown;
 }
 
+/// @param milliseconds 0 for no target.
+std::optional<DiskGroup::Duration> target_of(std::uint64_t milliseconds) {
+  if (milliseconds == 0) return std::nullopt;
+  return std::chrono::milliseconds(milliseconds);
+}
+
 }  // namespace
 
 Json to_json(const Error& error) {
   return {{"kind", to_string(error.kind)}, {"message", describe(error)}, {"next", error.next}};
 }
 
-Service::Service(const Settings& settings, Poller& control) : control_(control), state_(settings.state) {
+Service::Service(const Settings& settings, Poller& control)
+    : control_(control), state_(settings.state), drain_target_(target_of(settings.drain_target_ms)) {
   for (unsigned i = 0; i < settings.reactors; ++i) reactors_.push_back(std::make_unique<Reactor>(settings.capacity));
 }
 
@@ -112,7 +122,6 @@ void Service::add(DiskSettings disk, bool keep, Reply reply) {
                 reply = std::move(reply)](Result<std::shared_ptr<DiskStatistics>> result) {
     control_.post([=, this] {
       if (!result) return reply(tl::unexpected(result.error()));
-      (*result)->drain_target_ns.set(drain_targets_ns_[disk.group]);
       {
         const std::lock_guard lock(mutex_);
         disks_.emplace(disk.name, Entry{{disk, size, *result}, reactor, keep});
@@ -123,7 +132,9 @@ void Service::add(DiskSettings disk, bool keep, Reply reply) {
       reply(Json{{"name", disk.name}, {"size", size}});
     });
   };
-  reactors_[reactor]->add(disk, std::move(*image), std::move(*listener), std::move(added));
+  const auto target = drain_targets_.find(disk.group);
+  reactors_[reactor]->add(disk, std::move(*image), std::move(*listener), std::move(added),
+                          target == drain_targets_.end() ? drain_target_ : target->second);
 }
 
 Result<std::vector<DiskSettings>> Service::kept_disks() const {
@@ -158,12 +169,13 @@ void Service::keep_disks() const {
 
 void Service::handle(const Json& request, Reply reply) {
   using Handler = void (Service::*)(const JsonView&, Reply);
-  static constexpr std::array<std::pair<std::string_view, Handler>, 7> kCommands{{
+  static constexpr std::array<std::pair<std::string_view, Handler>, 8> kCommands{{
       {"add-disk", &Service::add_disk},
       {"remove-disk", &Service::remove_disk},
       {"resize-disk", &Service::resize_disk},
       {"clamp", &Service::clamp},
       {"set-drain-target", &Service::set_drain_target},
+      {"switchover", &Service::switchover},
       {"list", &Service::list},
       {"stats", &Service::stats},
   }};
@@ -256,10 +268,21 @@ void Service::set_drain_target(const JsonView& request, Reply reply) {
   if (!*group || !*target)
     return reply(fail(ErrorKind::bad_input, "set-drain-target needs a group and milliseconds",
                       "add both; 0 milliseconds ends it"));
-  const std::uint64_t nanoseconds = **target * 1'000'000;
-  drain_targets_ns_[**group] = nanoseconds;
-  for (const auto& [name, entry] : disks_)
-    if (entry.report.settings.group == **group) entry.report.statistics->drain_target_ns.set(nanoseconds);
+  const auto duration = target_of(**target);
+  drain_targets_[**group] = duration;
+  for (const auto& reactor : reactors_) reactor->set_drain_target(**group, duration);
+  reply(Json::object());
+}
+
+void Service::switchover(const JsonView& request, Reply reply) {
+  const auto group = request.find_string("group");
+  const auto near = request.find_boolean("near");
+  if (!group) return reply(tl::unexpected(group.error()));
+  if (!near) return reply(tl::unexpected(near.error()));
+  if (!*group || !*near)
+    return reply(fail(ErrorKind::bad_input, "switchover needs a group and near",
+                      "add \"near\": true when the guest is about to be stopped, false when it is not any more"));
+  for (const auto& reactor : reactors_) reactor->switchover_near(**group, **near);
   reply(Json::object());
 }
 

@@ -56,6 +56,7 @@ class Service {
   void resize_disk(const JsonView& request, Reply reply);
   void clamp(const JsonView& request, Reply reply);
   void set_drain_target(const JsonView& request, Reply reply);
+  void switchover(const JsonView& request, Reply reply);
   void list(const JsonView& request, Reply reply);
   void stats(const JsonView& request, Reply reply);
 
@@ -68,7 +69,8 @@ class Service {
   std::vector<std::unique_ptr<Reactor>> reactors_;
   mutable std::mutex mutex_;  ///< Guards disks_ against reports(); only the control thread writes.
   std::map<std::string, Entry> disks_;
-  std::map<std::string, std::uint64_t> drain_targets_ns_;  ///< By group.
+  const std::optional<DiskGroup::Duration> drain_target_;
+  std::map<std::string, std::optional<DiskGroup::Duration>> drain_targets_;  ///< By group, where it is another one.
 };
 
 /// An error as the admin socket and the command line show it.

@@ -262,6 +262,7 @@ Result<Session::Outcome> Session::set_ring(const Message& message) {
       if (ring.started()) done = ring.resolve(memory_);
       break;
     default:
+      if (ring.started() && ring.enabled && state.number == 0) disk_.ring_stopping();
       ring.enabled = state.number != 0;
       if (ring.enabled) disk_.ring_ready(ring);
   }
@@ -306,6 +307,7 @@ Result<Session::Outcome> Session::get_vring_base(const Message& message) {
   auto found = ring(state.index);
   if (!found) return tl::unexpected(found.error());
   SplitRing& ring = **found;
+  if (ring.started()) disk_.ring_stopping();
   ring.drain();
   if (ring.started() && !ring.drained()) return Deferred{};
   ring.stop();

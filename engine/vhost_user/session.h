@@ -32,6 +32,8 @@ class SessionDisk {
   virtual void kick_changed(SplitRing& ring, int kick) = 0;
   /// A ring may have requests now, also without a kick.
   virtual void ring_ready(SplitRing& ring) = 0;
+  /// A ring that had requests is disabled, or its front end waits to take it away.
+  virtual void ring_stopping() = 0;
 };
 
 /// For one thread.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "aiolos/core/drain_group.h"
 
-#include <array>
-
 #include <gtest/gtest.h>
+
+#include <array>
+#include <optional>
 
 namespace aiolos {
 namespace {
@@ -96,6 +97,15 @@ TEST_F(DrainGroupTest, TheRestStopsAgainAfterItWentOn) {
   group_.tick(now_ += 61ms);
   EXPECT_EQ(modes(), (std::array{Mode::stopped, Mode::tracked, Mode::tracked}));
   group_.stopping(1, now_);
+  EXPECT_EQ(modes(), all(Mode::stopped));
+}
+
+TEST_F(DrainGroupTest, WithoutATargetNothingIsHeldBackBeforeTheStop) {
+  group_.set_target(std::nullopt);
+  group_.logging(0, true);
+  group_.switchover_near(true);
+  EXPECT_EQ(modes(), all(Mode::free));
+  group_.stopping(0, now_);
   EXPECT_EQ(modes(), all(Mode::stopped));
 }
 

@@ -18,8 +18,8 @@ class SimulatedDisk {
   using Duration = DrainGovernor::Duration;
   using Time = DrainGovernor::Time;
 
-  /// What the storage does: a request takes `latency`, and requests end `gap` apart at least. Together they are a disk of
-  /// 1/gap IOPS that does latency/gap requests at once.
+  /// What the storage does: a request takes `latency`, and requests end `gap` apart at least. Together they are a disk
+  /// of 1/gap IOPS that does latency/gap requests at once.
   struct Storage {
     Duration latency;
     Duration gap{0};
@@ -74,7 +74,7 @@ class SimulatedDisk {
       ++finished_;
     }
     governor.tick(now_);
-    while (due_.size() < depth && governor.admits(DrainGovernor::Kind::transfer, bytes)) begin();
+    while (due_.size() < depth && governor.admits(bytes)) begin();
   }
 
   void begin() {

@@ -14,8 +14,8 @@
 
 namespace aiolos {
 
-/// Learns what a disk's storage can do, and while it is told to, holds requests back of which a drain would have to wait
-/// for too long. For one thread.
+/// Learns what a disk's storage can do, and while it is told to, holds requests back of which a drain would have to
+/// wait for too long. For one thread.
 class DrainGovernor {
  public:
   using Duration = std::chrono::nanoseconds;
@@ -29,7 +29,7 @@ class DrainGovernor {
   enum class Mode {
     free,     ///< Measures only.
     tracked,  ///< Holds the bound, and gives up no more throughput than that takes.
-    clamped,  ///< Switchover is near: half of that, one flush or discard at a time.
+    clamped,  ///< Switchover is near: half of that, and nothing beside a heavy request.
     stopped,  ///< Starts nothing.
   };
 
@@ -61,9 +61,10 @@ class DrainGovernor {
   void set_mode(Mode mode);
   Mode mode() const { return mode_; }
 
-  /// Whether a request may start now. One may always be in flight, unless stopped. A refusal is remembered: it says that
-  /// the guest wants more than the bound allows.
-  bool admits(Kind kind, std::uint64_t bytes);
+  /// Whether a request may start now. One may always be in flight, unless stopped. A refusal is remembered: it says
+  /// that the guest wants more than the bound allows.
+  /// @param bytes of a transfer; the kind of a request is known only once it has been taken.
+  bool admits(std::uint64_t bytes);
   /// Counts a request that starts, admitted or not.
   Ticket start(Kind kind, std::uint64_t bytes, Time now);
   void finish(const Ticket& ticket, Time now);
@@ -98,7 +99,7 @@ class DrainGovernor {
 
   double work(std::uint64_t transfers, std::uint64_t bytes, unsigned heavy) const;
   double work() const { return work(in_flight_ - heavy_, bytes_, heavy_); }
-  double work_with(Kind kind, std::uint64_t bytes) const;
+  double work_with(std::uint64_t bytes) const { return work(in_flight_ - heavy_ + 1, bytes_ + bytes, heavy_); }
   double work_limit() const;
   double shallow_limit() const;
   double bound() const;
@@ -125,8 +126,8 @@ class DrainGovernor {
   Peak bytes_per_second_;
   double heavy_seconds_ = 0;  ///< Smoothed time of a heavy request.
 
-  // Seconds of one transfer with so few ahead of it that they do not account for a target. How long one takes among many
-  // says nothing: by Little's law a queue looks like a latency.
+  // Seconds of one transfer with so few ahead of it that they do not account for a target. How long one takes among
+  // many says nothing: by Little's law a queue looks like a latency.
   double latency_ = 0;  ///< The 99th percentile; 0 while not known.
   std::optional<Time> latency_known_since_;
   std::array<float, 256> latencies_{};
@@ -151,7 +152,7 @@ class DrainGovernor {
   unsigned drains_ = 0;       ///< Probes that ended since the last adjustment,
   double longest_drain_ = 0;  ///< and the longest of them.
   bool held_back_ = false;    ///< Something was refused since then.
-  bool overdue_ = false;          ///< An overdue probe has been answered already.
+  bool overdue_ = false;      ///< An overdue probe has been answered already.
   double allowance_ = 0.5;    ///< Of the bound, how much work may be in flight; the feedback's result.
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The disks of one guest on their way to a switchover: when each of them is to hold back, and when all are to stop. Pure:
-// time comes in by the calls.
+// The disks of one guest on their way to a switchover: when each of them is to hold back, and when all are to stop.
+// Pure: time comes in by the calls.
 #pragma once
 
 #include <chrono>
@@ -13,8 +13,8 @@
 
 namespace aiolos {
 
-/// QEMU stops a guest's disks one after another and waits for each. The first stop therefore stops them all, so that the
-/// guest waits for the slowest disk and not for the sum. For one thread.
+/// QEMU stops a guest's disks one after another and waits for each. The first stop therefore stops them all, so that
+/// the guest waits for the slowest disk and not for the sum. For one thread.
 class DrainGroup {
  public:
   using DiskId = std::size_t;
@@ -29,14 +29,17 @@ class DrainGroup {
     stopped,  ///< All have been stopped.
   };
 
-  explicit DrainGroup(Duration target = DrainGovernor::Settings{}.target) : target_(target) {}
+  explicit DrainGroup(std::optional<Duration> target = DrainGovernor::Settings{}.target) : target_(target) {}
 
-  void set_target(Duration target) { target_ = target; }
+  /// @param target nullopt: nothing is held back before the first stop.
+  void set_target(std::optional<Duration> target) { target_ = target; }
+  std::optional<Duration> target() const { return target_; }
 
   /// A disk of the guest, running or not yet started.
   void add(DiskId disk) { disks_.try_emplace(disk); }
   /// Its front end has gone, or the disk has.
   void remove(DiskId disk) { disks_.erase(disk); }
+  bool empty() const { return disks_.empty(); }
 
   /// VHOST_F_LOG_ALL was set or taken back: migration has begun, or is over or has failed.
   void logging(DiskId disk, bool on);
@@ -61,7 +64,7 @@ class DrainGroup {
   };
   bool all_stopping() const;
 
-  Duration target_;
+  std::optional<Duration> target_;
   std::map<DiskId, Disk> disks_;
   bool near_ = false;
   std::optional<Time> quiesced_;  ///< Since when all wait for the stop of the others.
