@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 namespace aiolos {
@@ -12,8 +13,10 @@ using Seconds = std::chrono::duration<double>;
 
 constexpr std::chrono::milliseconds kWindow{100};
 constexpr std::chrono::seconds kPeakMemory{10};
-/// Drains between two adjustments: the longest of them stands for the 99th percentile.
-constexpr unsigned kDrainsPerAdjustment = 20;
+/// Drains between two adjustments, and how many of them may be longer than what is judged by: one request that the
+/// storage forgot for a while says nothing of the others.
+constexpr std::size_t kDrainsPerAdjustment = 20;
+constexpr std::ptrdiff_t kOutliers = 2;
 /// In flight while nothing is known of the storage.
 constexpr unsigned kUnknownDepth = 4;
 constexpr double kSmoothing = 0.2;
@@ -100,8 +103,8 @@ double DrainGovernor::work(std::uint64_t transfers, std::uint64_t bytes, unsigne
 }
 
 /// The target, or where one request alone takes longer, what can be kept.
-double DrainGovernor::bound() const {
-  return std::max(seconds(settings_.target), 1.25 * latency_ + seconds(settings_.overhead));
+double DrainGovernor::bound(double latency) const {
+  return std::max(seconds(settings_.target), 1.25 * latency + seconds(settings_.overhead));
 }
 
 double DrainGovernor::shallow_limit() const { return kShallow * seconds(settings_.target - settings_.overhead); }
@@ -114,10 +117,10 @@ double DrainGovernor::work_limit() const {
 
 DrainGovernor::Forecast DrainGovernor::forecast() const {
   Forecast forecast;
-  forecast.bound = duration(bound());
+  forecast.bound = duration(bound(latency_p99_));
   forecast.feasible = forecast.bound <= settings_.target;
   // Requests overlap in the storage: the last one ends when the work has been done, and not before its own latency.
-  if (in_flight_ > 0) forecast.drain = duration(std::max(work(), latency_)) + settings_.overhead;
+  if (in_flight_ > 0) forecast.drain = duration(std::max(work(), latency_p99_)) + settings_.overhead;
   return forecast;
 }
 
@@ -134,32 +137,32 @@ void DrainGovernor::probe(Time now) {
 
 void DrainGovernor::settle_probes(Time now) {
   while (!probes_.empty() && epochs_.finished(probes_.front().epoch)) {
-    longest_drain_ = std::max(longest_drain_, seconds(now - probes_.front().begun));
+    drains_.push_back(seconds(now - probes_.front().begun));
     probes_.pop_front();
-    ++drains_;
     overdue_ = false;
   }
   // Neither what started before there was a bound nor what is measured just now says how good the bound is.
   if (!bounded() || exploring() || !epochs_.finished(unbounded_)) {
-    drains_ = 0;
-    longest_drain_ = 0;
+    drains_.clear();
     return;
   }
-  const bool overdue = !probes_.empty() && seconds(now - probes_.front().begun) > bound();
+  const bool overdue =
+      !probes_.empty() && seconds(now - probes_.front().begun) > bound() && epochs_.left(probes_.front().epoch) > 1;
   if (overdue && !std::exchange(overdue_, true)) return cut();
-  if (drains_ >= kDrainsPerAdjustment) adjust();
+  if (drains_.size() >= kDrainsPerAdjustment) adjust();
 }
 
 /// The thresholds leave out the latency that the storage has by itself: fewer requests would not lower that.
 void DrainGovernor::adjust() {
   const double slack = bound() - latency_;
-  const double drain = longest_drain_ + seconds(settings_.overhead);
+  const auto judged = drains_.begin() + kOutliers;
+  std::nth_element(drains_.begin(), judged, drains_.end(), std::greater<>());
+  const double drain = *judged + seconds(settings_.overhead);
   if (drain > std::max(0.8 * bound(), latency_ + 0.6 * slack))
     cut();
   else if (held_back_ && drain < std::max(0.6 * bound(), latency_ + 0.2 * slack))
     allowance_ = std::min(kMostAllowance, allowance_ + kRaise);
-  drains_ = 0;
-  longest_drain_ = 0;
+  drains_.clear();
   held_back_ = false;
 }
 
@@ -191,10 +194,9 @@ void DrainGovernor::judge_latency(Time now) {
   if (latency_count_ - judged_count_ >= kLatencySamples) {
     const std::size_t count = std::min(latency_count_, latencies_.size());
     auto sorted = latencies_;
-    const auto end = sorted.begin() + static_cast<std::ptrdiff_t>(count);
-    const auto nth = sorted.begin() + static_cast<std::ptrdiff_t>(count * 99 / 100);
-    std::nth_element(sorted.begin(), nth, end);
-    latency_ = *nth;
+    std::sort(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(count));
+    latency_ = sorted[count / 2];
+    latency_p99_ = sorted[count * 99 / 100];
     latency_known_since_ = now;
     judged_count_ = latency_count_;
   } else if (latency_known_since_ && now - *latency_known_since_ >= kLatencyMemory) {
@@ -204,7 +206,7 @@ void DrainGovernor::judge_latency(Time now) {
 
 void DrainGovernor::forget_latency() {
   latency_known_since_.reset();
-  latency_ = 0;
+  latency_ = latency_p99_ = 0;
   latency_count_ = judged_count_ = 0;
 }
 

@@ -44,6 +44,14 @@ TEST(DrainGovernor, BoundsJitter) {
   EXPECT_LT(disk.drain_p99(100), 20ms);
 }
 
+TEST(DrainGovernor, IsNotLedAstrayByRequestsThatTheStorageForgets) {
+  SimulatedDisk disk({.latency = 10ms, .gap = 2ms, .hiccups = 1000}, 64);
+  begin_tracking(disk);
+  disk.run(2s);
+  EXPECT_GE(disk.run(30s), 0.9 * 500);
+  EXPECT_LE(disk.governor.in_flight(), 12U) << "a hiccup is no reason to let the queue grow";
+}
+
 TEST(DrainGovernor, TakesNothingFromADiskThatIsNotSaturated) {
   SimulatedDisk disk({.latency = 10ms}, 16);
   begin_tracking(disk);

@@ -23,7 +23,8 @@ class SimulatedDisk {
   struct Storage {
     Duration latency;
     Duration gap{0};
-    double jitter = 0;  ///< Up to so much of the latency comes on top.
+    double jitter = 0;     ///< Up to so much of the latency comes on top.
+    unsigned hiccups = 0;  ///< One request of so many takes ten times as long; 0 for none.
   };
 
   SimulatedDisk(const Storage& what, unsigned outstanding, DrainGovernor::Settings settings = {})
@@ -81,12 +82,15 @@ class SimulatedDisk {
     const auto more = Duration(static_cast<std::int64_t>(std::uniform_real_distribution(0.0, storage.jitter)(random_) *
                                                          static_cast<double>(storage.latency.count())));
     last_due_ = std::max(now_ + storage.latency + more, last_due_ + storage.gap);
-    due_.emplace(last_due_, governor.start(DrainGovernor::Kind::transfer, bytes, now_));
+    const bool hiccup = storage.hiccups > 0 && ++begun_ % storage.hiccups == 0;
+    due_.emplace(last_due_ + (hiccup ? 9 * storage.latency : Duration{0}),
+                 governor.start(DrainGovernor::Kind::transfer, bytes, now_));
   }
 
   Time now_{std::chrono::seconds(1)};
   Time last_due_{};
   std::multimap<Time, DrainGovernor::Ticket> due_;
+  std::uint64_t begun_ = 0;
   std::uint64_t finished_ = 0;
   std::mt19937 random_{1};
 };

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <vector>
 
 #include "aiolos/core/in_flight_epochs.h"
 
@@ -102,7 +103,8 @@ class DrainGovernor {
   double work_with(std::uint64_t bytes) const { return work(in_flight_ - heavy_ + 1, bytes_ + bytes, heavy_); }
   double work_limit() const;
   double shallow_limit() const;
-  double bound() const;
+  double bound(double latency) const;
+  double bound() const { return bound(latency_); }
   bool bounded() const { return mode_ == Mode::tracked || mode_ == Mode::clamped; }
   bool exploring() const { return bounded() && !latency_known_since_; }
   void probe(Time now);
@@ -128,7 +130,8 @@ class DrainGovernor {
 
   // Seconds of one transfer with so few ahead of it that they do not account for a target. How long one takes among
   // many says nothing: by Little's law a queue looks like a latency.
-  double latency_ = 0;  ///< The 99th percentile; 0 while not known.
+  double latency_ = 0;      ///< The median, which the storage's hiccups do not move; 0 while not known.
+  double latency_p99_ = 0;  ///< And what has to be promised.
   std::optional<Time> latency_known_since_;
   std::array<float, 256> latencies_{};
   std::size_t latency_count_ = 0;
@@ -149,11 +152,10 @@ class DrainGovernor {
   InFlightEpochs::Epoch unbounded_ = 0;  ///< The last epoch in which nothing was held back.
   std::deque<Probe> probes_;
   std::optional<Time> probed_;
-  unsigned drains_ = 0;       ///< Probes that ended since the last adjustment,
-  double longest_drain_ = 0;  ///< and the longest of them.
-  bool held_back_ = false;    ///< Something was refused since then.
-  bool overdue_ = false;      ///< An overdue probe has been answered already.
-  double allowance_ = 0.5;    ///< Of the bound, how much work may be in flight; the feedback's result.
+  std::vector<double> drains_;  ///< What probes took that ended since the last adjustment, in seconds.
+  bool held_back_ = false;      ///< Something was refused since then.
+  bool overdue_ = false;        ///< An overdue probe has been answered already.
+  double allowance_ = 0.5;      ///< Of the bound, how much work may be in flight; the feedback's result.
 };
 
 }  // namespace aiolos

@@ -9,7 +9,7 @@
 
 namespace aiolos {
 
-/// For one thread. All calls take constant time, amortised.
+/// For one thread. All calls but left() take constant time, amortised.
 class InFlightEpochs {
  public:
   using Epoch = std::uint64_t;
@@ -36,6 +36,13 @@ class InFlightEpochs {
     else
       counts_.push_back(0);
     return over;
+  }
+
+  /// How many of `epoch` and before are still in flight.
+  unsigned left(Epoch epoch) const {
+    unsigned sum = 0;
+    for (Epoch each = first_; each <= epoch && each <= current(); ++each) sum += counts_[each - first_];
+    return sum;
   }
 
   Epoch current() const { return first_ + counts_.size() - 1; }
