@@ -225,9 +225,12 @@ class IscsiDriver : public sdk::BlockVolumeDriver {
     const std::string resource = discovery_resource(portal);
     AIOLOS_TRY(const auto lock, call.lock(resource, kLockTimeout));
     AIOLOS_TRY(const bool alone, holds_alone(call, resource));
-    if (alone) {
-      AIOLOS_CHECK(call.effect("delete the discovery record of portal " + to_string(portal),
-                               [&] { return delete_discovery(call, portal); }));
+    const std::optional<std::string> record = database_.discovery_record(portal);
+    if (alone && record) {
+      AIOLOS_CHECK(call.effect("delete the discovery record of portal " + to_string(portal), [&] {
+        database_.clean_up(*record);
+        return delete_discovery(call, portal);
+      }));
     }
     return call.release(resource);
   }
@@ -433,9 +436,11 @@ class IscsiDriver : public sdk::BlockVolumeDriver {
   /// A session that stays needs its record: iscsid reads the password there when it is started anew.
   Result<void> end_record(sdk::Call& call, const TargetPortal& target) {
     AIOLOS_TRY(const bool alone, holds_alone(call, record_resource(target)));
-    if (!alone || find_session(sysfs_, target, settings_.iface)) return {};
-    return call.effect("delete the record of " + target.iqn + " at " + to_string(target.portal), [&]() -> Result<void> {
-      if (const auto record = database_.node_record(target, settings_.iface)) database_.clean_up(*record);
+    // iscsiadm fails to delete what is not there, as after a crash or for an interface that does not exist.
+    const std::optional<std::string> record = database_.node_record(target, settings_.iface);
+    if (!alone || !record || find_session(sysfs_, target, settings_.iface)) return {};
+    return call.effect("delete the record of " + target.iqn + " at " + to_string(target.portal), [&] {
+      database_.clean_up(*record);
       return delete_record(call, target, settings_.iface);
     });
   }

@@ -282,6 +282,15 @@ class IscsiTarget(Managed):
     def _portal(self, path: int) -> pathlib.Path:
         return self._group / "np" / self.portals[path]
 
+    def want_discovery_chap(self, user: str, password: str) -> dict[str, str]:
+        """Have the portals tell their targets to nobody else, until this target goes. What a connection_info has for it."""
+        folder = LIO / "iscsi/discovery_auth"
+        write(folder / "userid", user)
+        write(folder / "password", password)
+        write(folder / "enforce_discovery_auth", 1)
+        self.undo(write, folder / "enforce_discovery_auth", 0)
+        return {"discovery_auth_method": "CHAP", "discovery_auth_username": user, "discovery_auth_password": password}
+
     def connection_info(self, number: int, *, multipath: bool = False) -> dict:
         """As Cinder gives it for a LUN."""
         data: dict[str, object] = {"target_discovered": False, "target_iqn": self.iqn, "target_portal": self.portals[0],

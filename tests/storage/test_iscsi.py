@@ -11,9 +11,9 @@ import pytest
 from exported import VERIFY, Exported, scsi_disks, source_of, unchanged_host
 from harness import BAD_INPUT, FAILED, MIB, REFUSED, TRY_AGAIN, write_pattern
 from host_state import host_state, wait_for_host_state
-from targets import IscsiTarget
+from targets import IscsiTarget, Multipath
 from targets import Volume as StorageVolume
-from tools import SYS, run, size_of, wait_for
+from tools import SYS, read, run, size_of, wait_for
 
 MULTIPATH = "iscsi: {use_multipath: true}\n"
 
@@ -196,6 +196,33 @@ def test_no_such_lun(lun, aiolos, leaves_nothing, at_most):
     assert "shows no LUN 9" in error["message"]
 
 
+@pytest.fixture
+def iface():
+    """An interface of the initiator's that is bound to the first path; its name."""
+    name = "first-path"
+    run("iscsiadm", "-m", "iface", "-I", name, "-o", "new")
+    run("iscsiadm", "-m", "iface", "-I", name, "-o", "update", "-n", "iface.net_ifacename", "-v", "path0")
+    yield name
+    run("iscsiadm", "-m", "iface", "-I", name, "-o", "delete")
+
+
+def test_another_iface_is_used_for_all_that_goes_to_the_target(iface, guest, lun, aiolos, leaves_nothing):
+    aiolos.configure(f"iscsi: {{iface: {iface}}}\n")
+    aiolos.attach(lun)
+    session = next((SYS / "class/iscsi_session").iterdir())
+    assert read(session / "ifacename") == iface
+    [record] = pathlib.Path("/etc/iscsi/nodes").glob("*/*")
+    assert f"iface.iscsi_ifacename = {iface}\n" in record.read_text()
+    verify_io(guest, lun)
+    aiolos.detach()
+
+
+def test_iface_that_does_not_exist(lun, aiolos, leaves_nothing):
+    aiolos.configure("iscsi: {iface: no-such-iface}\n")
+    error = aiolos.attach(lun, "--json", expect=BAD_INPUT).error()
+    assert "iscsi.iface" in error["next"]
+
+
 @pytest.mark.parametrize("fault", ["pull", "swallow", "close"])
 def test_dead_portal(iscsi, lun, fault, aiolos, leaves_nothing, at_most):
     {"pull": iscsi.network.pull, "swallow": iscsi.network.swallow, "close": iscsi.close_portal}[fault](0)
@@ -303,6 +330,40 @@ def test_multipath_discovers_the_other_portal(iscsi, multipath, volume, aiolos):
     wait_for_host_state(before)
 
 
+@pytest.fixture
+def discovered(iscsi, multipath, volume, aiolos):
+    """A volume whose other portal is told to those only who have the password for discovery."""
+    aiolos.configure(MULTIPATH)
+    lun = Lun(iscsi, volume)
+    return lun.other(**iscsi.want_discovery_chap("discovery-user", "discovery-secret"))
+
+
+def discovery_records() -> list[pathlib.Path]:
+    return list(pathlib.Path("/etc/iscsi/send_targets").glob("*"))
+
+
+def test_multipath_discovers_the_other_portal_with_chap(discovered, aiolos, guest):
+    before = host_state()
+    aiolos.attach(discovered)
+    assert len(sessions()) == 2
+    assert len(discovery_records()) == 1
+    verify_io(guest, discovered)
+    aiolos.detach()
+    wait_for_host_state(before)
+    assert discovery_records() == []
+    assert run("grep", "-rl", "-e", "discovery-secret", "/etc/iscsi", aiolos.folder / "state", check=False).stdout == ""
+
+
+def test_multipath_with_a_wrong_password_for_discovery_uses_the_portal_given(discovered, aiolos):
+    before = host_state()
+    attached = aiolos.attach(discovered.other(discovery_auth_password="wrong-secret"))
+    assert "only the portal given is used" in attached.err and "secret" not in attached.err
+    assert len(sessions()) == 1
+    aiolos.detach()
+    wait_for_host_state(before)
+    assert discovery_records() == []
+
+
 def test_multipath_with_a_dead_portal(guest, iscsi, multipath, multipath_lun, aiolos, multipath_leaves_nothing,
                                       at_most):
     iscsi.network.swallow(0)
@@ -348,3 +409,24 @@ def test_multipath_without_multipathd_uses_one_path(guest, iscsi, volume, aiolos
     assert "one path only" in attached.err
     aiolos.detach()
     wait_for_host_state(before)
+
+
+def test_multipath_that_queues_without_a_path_is_given_up_in_time(guest, iscsi, volume, aiolos, at_most):
+    """no_path_retry is `queue`, so whoever flushes the map waits until a path is back. The guest has written nothing: QEMU
+    would wait with it."""
+    aiolos.configure(MULTIPATH)
+    with Multipath(no_path_retry="queue") as multipath:
+        lun = Lun(iscsi, volume, multipath=True)
+        before = host_state()
+        aiolos.attach(lun)
+        multipath.wait_map(volume.wwid, paths=2)
+        for path in (0, 1):
+            iscsi.network.pull(path)
+        wait_for(lambda: list(multipath.paths(volume.wwid).values()) == ["failed", "failed"], "both paths to fail")
+        assert "queue_if_no_path" in run("dmsetup", "table", volume.wwid).stdout
+        with at_most(20):
+            error = aiolos.detach("--json", expect=TRY_AGAIN).error()
+        assert "answers" in error["message"] and "--force" in error["next"]
+        with at_most(60):
+            aiolos.detach("--force")
+        wait_for_host_state(before)
