@@ -7,7 +7,7 @@
  *
  * KILL_JOURNAL  path of the journal
  * KILL_AT       which moment, from 1; 0 or unset: none
- * KILL_COUNT    file that gets a byte for each moment
+ * KILL_MOMENTS  file that gets a line for each moment: "before" or "after", and the statement that wrote
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,7 +19,21 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-static int written; /* a transaction has been written and not synced yet */
+static int written;           /* a transaction has been written and not synced yet */
+static char statement[1024]; /* the last one that changed a database */
+
+int sqlite3_step(void *prepared) {
+  int (*const real)(void *) = dlsym(RTLD_NEXT, "sqlite3_step");
+  int (*const readonly)(void *) = dlsym(RTLD_NEXT, "sqlite3_stmt_readonly");
+  const char *(*const text)(void *) = dlsym(RTLD_NEXT, "sqlite3_sql");
+  const char *const sql = text(prepared);
+  if (sql != NULL && !readonly(prepared) && strncmp(sql, "BEGIN", 5) != 0) {
+    snprintf(statement, sizeof statement, "%s", sql);
+    for (char *c = statement; *c != '\0'; ++c)
+      if (*c == '\n') *c = ' ';
+  }
+  return real(prepared);
+}
 
 static int is_wal(int fd) {
   const char *journal = getenv("KILL_JOURNAL");
@@ -33,15 +47,14 @@ static int is_wal(int fd) {
   return strcmp(path, wal) == 0;
 }
 
-static void moment(void) {
+static void moment(const char *when) {
   static long count;
   const char *at = getenv("KILL_AT");
-  const char *counter = getenv("KILL_COUNT");
+  const char *moments = getenv("KILL_MOMENTS");
   ++count;
-  if (counter != NULL) {
-    const int fd = open(counter, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (fd < 0 || write(fd, "x", 1) != 1) abort();
-    close(fd);
+  if (moments != NULL) {
+    FILE *const file = fopen(moments, "ae");
+    if (file == NULL || fprintf(file, "%s %s\n", when, statement) < 0 || fclose(file) != 0) abort();
   }
   if (at != NULL && atol(at) == count) raise(SIGKILL);
 }
@@ -49,7 +62,7 @@ static void moment(void) {
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset) {
   ssize_t (*const real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pwrite64");
   if (!written && is_wal(fd)) {
-    moment();
+    moment("before");
     written = 1;
   }
   return real(fd, data, size, offset);
@@ -60,7 +73,7 @@ int fdatasync(int fd) {
   const int done = real(fd);
   if (written && is_wal(fd)) {
     written = 0;
-    moment();
+    moment("after");
   }
   return done;
 }

@@ -43,10 +43,10 @@ def crashing(aiolos, guest, volumes):
 
 
 def test_attach_killed_at_every_moment(crashing, guest):
-    count = crashing.moments.count(crashing.attach)
+    moments = crashing.moments.of(crashing.attach)
     crashing.detach()
     outcomes = set()
-    for moment in range(1, count + 1):
+    for moment in moments:
         crashing.attach(crashing.moments.environment(moment), expect=KILLED)
         crashing.reconcile()
         outcomes.add(crashing.check_consistent())
@@ -61,9 +61,9 @@ def test_attach_killed_at_every_moment(crashing, guest):
 
 def test_detach_killed_at_every_moment(crashing):
     crashing.attach()
-    count = crashing.moments.count(crashing.detach)
+    moments = crashing.moments.of(crashing.detach)
     outcomes = set()
-    for moment in range(1, count + 1):
+    for moment in moments:
         crashing.attach()
         crashing.detach(crashing.moments.environment(moment), expect=KILLED)
         crashing.reconcile()
