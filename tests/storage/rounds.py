@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hundred rounds of attach and detach with each driver, in one process that lives on, leave the host as it was before.
+
+They take minutes, so `bench/run rounds` runs them and `./test` does not: its parts are made of test_*.py. The guest is a
+file (tests/flows).
+"""
+
+import statistics
+import time
+
+import pytest
+from each_driver import ready  # noqa: F401  (a fixture)
+from flows import Flows
+from host_state import host_state, wait_for_host_state
+
+ROUNDS = 100
+
+
+@pytest.fixture
+def flows(ready, tmp_path):  # noqa: F811
+    with Flows(tmp_path, ready.configuration, stay=True) as made:
+        yield made
+
+
+def test_rounds(ready, flows, request, capsys):  # noqa: F811
+    info = ready.connection_info
+    flows.attach(info)  # the first opens what stays open for good: the journal
+    flows.detach()
+    before, files = host_state(), flows.open_files()
+    times = []
+    for _ in range(ROUNDS):
+        begun = time.monotonic()
+        flows.attach(info)
+        flows.detach()
+        times.append(time.monotonic() - begun)
+    wait_for_host_state(before)
+    assert flows.open_files() == files
+    assert flows.done("attachments") == []
+    name = request.node.callspec.id
+    with capsys.disabled():
+        print(f"\nROUNDS {name} {ROUNDS} {statistics.median(times):.2f} {max(times):.2f}")
