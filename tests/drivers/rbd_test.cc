@@ -277,5 +277,63 @@ TEST_F(RbdVerbs, ExtendAsksForThePresentSizeAndNeverShrinks) {
   EXPECT_TRUE(is_error(shrunk.error(), ErrorKind::refused, "", "volumes/v has 2097152 bytes"));
 }
 
+// --- mapping by the kernel, over an `rbd` that fails ---
+
+class RbdKernelVerbs : public RbdVerbs {
+ protected:
+  void SetUp() override { load({{"rbd", {{"conf_dir", folder_.path("conf")}, {"client", "kernel"}}}}); }
+
+  /// The cluster knows the image, and `rbd map` ends so.
+  void map_ends_with(int status, const std::string& output, const std::string& errors) {
+    EXPECT_CALL(commands_, run(_)).WillRepeatedly([=, this](const Command& command) -> Result<CommandResult> {
+      CommandResult result;
+      if (command.argv.front() == "rbd") {
+        mapped_with_ = command;
+        result.status = status;
+        result.output = output;
+        result.errors = errors;
+      } else {
+        result.output = R"({"virtual-size": 1048576})";
+      }
+      return result;
+    });
+  }
+
+  Command mapped_with_;
+};
+
+TEST_F(RbdKernelVerbs, MapGetsTheKeyOnStandardInputOnlyAndABound) {
+  map_ends_with(1, "", "rbd: map failed: (110) Connection timed out\n");
+  ASSERT_FALSE(connect().has_value());
+  EXPECT_EQ(mapped_with_.input, "dGhlIGtleQ==\n");
+  EXPECT_THAT(mapped_with_.argv,
+              testing::IsSupersetOf({"map", "volumes/v", "--id", "cinder", "--keyfile", "/dev/stdin", "-m",
+                                     "192.0.2.1:6789", "--options", "noudev,mount_timeout=5"}));
+  EXPECT_THAT(mapped_with_.argv, testing::Each(Not(HasSubstr("dGhlIGtleQ"))));
+  EXPECT_LT(mapped_with_.timeout, std::chrono::seconds(10));
+}
+
+TEST_F(RbdKernelVerbs, FailedMapSaysWhoCanMendIt) {
+  map_ends_with(1, "", "modprobe: FATAL\nrbd: failed to load rbd kernel module (1)\n");
+  EXPECT_TRUE(is_error(connect().error(), ErrorKind::configuration, "", "this host's kernel has no RBD client"));
+  map_ends_with(6, "feature set mismatch, my 106 < server's 206", "rbd: map failed: (6) No such device or address\n");
+  EXPECT_TRUE(is_error(connect().error(), ErrorKind::configuration, "", "cannot map the image volumes/v"));
+  map_ends_with(110, "", "rbd: map failed: (110) Connection timed out\n");
+  EXPECT_TRUE(is_error(connect().error(), ErrorKind::storage, "", "map failed: (110) Connection timed out"));
+  map_ends_with(0, "/dev/rbd0\n", "");
+  EXPECT_TRUE(is_error(connect().error(), ErrorKind::storage, "", "sysfs does not show it"));
+}
+
+TEST_F(RbdKernelVerbs, DisconnectAfterAFailedMapUnmapsNothingAndHoldsNothing) {
+  map_ends_with(110, "", "rbd: map failed: (110) Connection timed out\n");
+  ASSERT_FALSE(connect().has_value());
+  EXPECT_EQ(journal_.effects, std::vector<std::string>{"map volumes/v to a block device"});
+  EXPECT_EQ(journal_.held.size(), 1u);
+  mapped_with_ = {};
+  ASSERT_TRUE(disconnect(nullptr).has_value());
+  EXPECT_TRUE(mapped_with_.argv.empty());
+  EXPECT_TRUE(journal_.held.empty());
+}
+
 }  // namespace
 }  // namespace aiolos::test

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("guest", "e2e", "rbd"))]
+sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("guest", "e2e"))]
 import host_state  # noqa: E402
 import in_vm  # noqa: E402
 import shares  # noqa: E402
@@ -21,7 +21,6 @@ from tools import MIB, load  # noqa: E402
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "on_host: this test of tests/storage runs on the host, not in the VM")
-    config.addinivalue_line("markers", "ceph: this test needs Ceph's packages, which the host has to unpack for the VM")
     config.pluginmanager.register(in_vm.VmSide(config) if in_vm.is_inside() else in_vm.HostSide(config))
 
 
