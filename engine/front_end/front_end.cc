@@ -250,13 +250,13 @@ Result<void> FrontEnd::set_inflight() {
   if (!inflight_fd_) {
     inflight_.queues = static_cast<std::uint16_t>(options_.queues);
     inflight_.queue_size = static_cast<std::uint16_t>(options_.queue_size);
-    auto made = call(Request::get_inflight_fd, bytes_of(inflight_).first(kInflightDescriptionSize));
+    auto made = call(Request::get_inflight_fd, bytes_of(inflight_));
     if (!made) return tl::unexpected(made.error());
     if (made->fds.empty()) return fail(ErrorKind::bad_input, "no inflight region came");
     inflight_ = made->as<InflightDescription>();
     inflight_fd_ = std::move(made->fds[0]);
   }
-  return tell(Request::set_inflight_fd, bytes_of(inflight_).first(kInflightDescriptionSize), inflight_fd_.get());
+  return tell(Request::set_inflight_fd, bytes_of(inflight_), inflight_fd_.get());
 }
 
 Result<void> FrontEnd::start() {

@@ -105,6 +105,7 @@ class FrontEnd {
     return reinterpret_cast<T*>(at(guest_address));
   }
   int memory_fd() const { return memory_fd_.get(); }
+  int socket() const { return channel_->fd(); }
   MemoryRegion region() const;
 
   // --- rings ---

@@ -119,8 +119,8 @@ struct InflightDescription {
   std::uint16_t queue_size;
   std::uint32_t padding;
 };
-/// On the wire without the padding that the compiler would add.
-inline constexpr std::size_t kInflightDescriptionSize = 20;
+/// The specification has no padding here, but QEMU, whose structure is not packed, sends it and wants it back.
+inline constexpr std::size_t kLeastInflightDescription = 20;
 
 struct ConfigHeader {
   std::uint32_t offset;

@@ -73,7 +73,7 @@ std::optional<std::size_t> payload_of(Request request) {
       return sizeof(ConfigHeader);
     case Request::get_inflight_fd:
     case Request::set_inflight_fd:
-      return kInflightDescriptionSize;
+      return kLeastInflightDescription;
   }
   return std::nullopt;
 }
@@ -355,7 +355,7 @@ Result<Session::Outcome> Session::get_inflight(const Message& message) {
   if (!memory || ::ftruncate(memory.get(), static_cast<off_t>(made.size)) != 0)
     return fail(ErrorKind::retry, "cannot make an inflight region: " + errno_text(errno), "free some memory");
   Message reply = reply_to(message);
-  reply.append(&made, kInflightDescriptionSize);
+  reply.append(&made, sizeof(made));
   reply.fds.push_back(std::move(memory));
   return reply;
 }
