@@ -30,6 +30,9 @@ if(AIOLOS_SANITIZE)
   target_compile_options(aiolos_build_flags INTERFACE -fsanitize=${AIOLOS_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(aiolos_build_flags INTERFACE -fsanitize=${AIOLOS_SANITIZE})
 endif()
+if(AIOLOS_BUILD_FUZZ)
+  target_compile_options(aiolos_build_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # aiolos_add_library(NAME SOURCES ... DEPENDS ...): a static part of libaiolos with its headers in include/.
 function(aiolos_add_library name)
