@@ -363,7 +363,8 @@ Result<Session::Outcome> Session::get_inflight(const Message& message) {
 Result<Session::Outcome> Session::set_inflight(Message& message) {
   const auto given = message.as<InflightDescription>();
   const std::size_t each = InflightRing::bytes(given.queue_size);
-  if (given.queues > rings_.size() || given.queue_size > SplitRing::kLargestSize || given.size < given.queues * each)
+  if (given.queues > rings_.size() || given.queue_size > SplitRing::kLargestSize || given.size < given.queues * each ||
+      given.offset % 64 != 0)
     return refuse(
         fmt::format("an inflight region of {} bytes for {} rings of {}", given.size, given.queues, given.queue_size));
   if (std::any_of(rings_.begin(), rings_.end(), [](const SplitRing& ring) { return ring.started(); }))

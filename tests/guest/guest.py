@@ -306,6 +306,9 @@ class Guest:
             raise GuestError("qemu-system-x86_64 is not installed: run scripts/setup run")
         ports = "<controller type='pci' model='pcie-root'/>" + "<controller type='pci' model='pcie-root-port'/>" * 8
         backing = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
+        # Without a NUMA cell, libvirt 9.0 that has been started anew, as each virsh on an embedded root is, forgets that
+        # the memory is shared: it then refuses to plug a vhost-user disk.
+        cell = f"<numa><cell id='0' cpus='0' memory='{self.memory_mib}' unit='MiB' memAccess='shared'/></numa>"
         return f"""<domain type='{self.virt_type}'>
   <name>{self.name}</name>
   <memory unit='MiB'>{self.memory_mib}</memory>
@@ -319,7 +322,7 @@ class Guest:
     <cmdline>console=ttyS0 quiet panic=-1</cmdline>
   </os>
   <features><acpi/></features>
-  <cpu mode='{"host-passthrough" if self.virt_type == "kvm" else "maximum"}'/>
+  <cpu mode='{"host-passthrough" if self.virt_type == "kvm" else "maximum"}'>{cell if self.shared_memory else ""}</cpu>
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>destroy</on_reboot>
   <on_crash>destroy</on_crash>
