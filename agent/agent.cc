@@ -93,6 +93,7 @@ class AgentImpl : public Agent {
   Result<void> set_qos(const std::string& domain, const std::string& target, const Json& qos_specs) override {
     return flows_->set_qos(domain, target, qos_specs);
   }
+  Result<PlanReport> plan(const std::string& domain, bool apply) override { return flows_->plan(domain, apply); }
   Result<std::vector<AttachmentListing>> attachments() override { return flows_->attachments(); }
   Result<std::vector<ReconcileEntry>> reconcile() override { return flows_->reconcile(); }
 

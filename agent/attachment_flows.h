@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attach, detach, extend and reconcile: each goes one way, from connection_info to the guest, and writes every side
-// effect to the journal before it happens. What went before a failure is undone, but a volume is only disconnected when
-// it is certain that no guest has it.
+// Attach, detach, extend, plan and reconcile: each goes one way, from connection_info to the guest, and writes every
+// side effect to the journal before it happens. What went before a failure is undone, but a volume is only disconnected
+// when it is certain that no guest has it.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -33,6 +34,7 @@ class AttachmentFlows {
   Result<void> detach(const std::string& domain, const std::string& target, bool force);
   Result<std::uint64_t> extend(const std::string& domain, const std::string& target, std::uint64_t bytes);
   Result<void> set_qos(const std::string& domain, const std::string& target, const Json& qos_specs);
+  Result<PlanReport> plan(const std::string& domain, bool apply);
   Result<std::vector<AttachmentListing>> attachments();
   Result<std::vector<ReconcileEntry>> reconcile();
 
@@ -96,6 +98,20 @@ class AttachmentFlows {
     AttachmentRecord record;
   };
   Result<AttachedDisk> lock_attached(const std::string& name, const std::string& target);
+
+  /// A guest as the queue plan sees it.
+  struct PlannedGuest {
+    PlanDomain domain;
+    std::optional<ProcessAio> real;
+  };
+  /// @param ask_qemu as Hypervisor::domain_engines.
+  Result<PlannedGuest> planned_guest(const DomainState& domain, bool ask_qemu);
+  Result<PlanHost> plan_host_facts();
+  Result<PlanReport> plan_once(const DomainState& domain);
+  /// The types of a guest's volumes by target, as far as the journal knows them.
+  Result<std::map<std::string, std::string>> volume_types(const std::string& domain_uuid);
+  Result<void> apply_change(const std::string& domain_uuid, const PlanChange& change);
+
   Error unknown_disk(const DomainState& domain, const std::string& target, const GuestDisks& guest);
   Result<std::uint64_t> extend_storage(const AttachmentRecord& record, std::uint64_t bytes);
   /// Refuses a volume that another guest has, unless it may be shared.

@@ -61,6 +61,22 @@ Apply string_key(std::string& (*target)(Config&)) {
   };
 }
 
+/// A key whose value is a number of things.
+template <typename Number>
+Apply count_key(Number least, Number most, Number& (*target)(Config&)) {
+  return [least, most, target](const Reader& reader, const YAML::Node& node, Config& config) -> Result<void> {
+    const std::string expected = fmt::format("a number from {} to {}", least, most);
+    const auto text = scalar(reader, node, expected);
+    if (!text) return tl::unexpected(text.error());
+    std::int64_t value = 0;
+    if (!YAML::convert<std::int64_t>::decode(node, value) || value < 0 || static_cast<std::uint64_t>(value) < least ||
+        static_cast<std::uint64_t>(value) > most)
+      return reader.error(node, fmt::format("'{}' is not {}", *text, expected), fmt::format("write {}", expected));
+    target(config) = static_cast<Number>(value);
+    return {};
+  };
+}
+
 /// A key whose value is one of a few words.
 template <typename Enum>
 Apply word_key(std::vector<std::pair<std::string_view, Enum>> words, Enum& (*target)(Config&)) {
@@ -117,6 +133,49 @@ Result<void> apply_cache_modes(const Reader& reader, const YAML::Node& node, Con
   return {};
 }
 
+/// A number above 0 of one storage's speed.
+Result<double> positive(const Reader& reader, const YAML::Node& node) {
+  const auto text = scalar(reader, node, "a number");
+  if (!text) return tl::unexpected(text.error());
+  double value = 0;
+  if (YAML::convert<double>::decode(node, value) && value > 0 && value <= 1e9) return value;
+  return reader.error(node, fmt::format("'{}' is no number above 0", *text), "write what was measured, such as 12.5");
+}
+
+Result<DiskSpeed> storage_speed(const Reader& reader, const std::string& type, const YAML::Node& node) {
+  if (!node.IsMap())
+    return reader.error(node, fmt::format("'plan.storage.{}' must be a mapping", type),
+                        "write {iops: .., latency_ms: ..}");
+  DiskSpeed speed;
+  speed.source = fmt::format("plan.storage.{}", type);
+  for (const auto& entry : node) {
+    const std::string& name = entry.first.Scalar();
+    const auto value = positive(reader, entry.second);
+    if (!value) return tl::unexpected(value.error());
+    if (name == "iops")
+      speed.iops = *value;
+    else if (name == "latency_ms")
+      speed.latency_ms = *value;
+    else
+      return reader.error(entry.first, fmt::format("unknown key 'plan.storage.{}.{}'", type, name),
+                          "known keys: iops, latency_ms");
+  }
+  return speed;
+}
+
+Result<void> apply_storage_speeds(const Reader& reader, const YAML::Node& node, Config& config) {
+  if (node.IsNull()) return {};
+  if (!node.IsMap())
+    return reader.error(node, "'plan.storage' must be a mapping", "write {nfs: {iops: .., latency_ms: ..}}");
+  for (const auto& entry : node) {
+    const std::string& type = entry.first.Scalar();
+    auto speed = storage_speed(reader, type, entry.second);
+    if (!speed) return tl::unexpected(speed.error());
+    config.plan.storage[type] = std::move(*speed);
+  }
+  return {};
+}
+
 const std::vector<Key>& keys() {
   static const std::vector<Key> table{
       {"libvirt", "uri", string_key([](Config& c) -> std::string& { return c.libvirt.uri; })},
@@ -135,6 +194,14 @@ const std::vector<Key>& keys() {
       {"images", "preallocate",
        word_key<Preallocate>({{"none", Preallocate::none}, {"space", Preallocate::space}},
                              [](Config& c) -> Preallocate& { return c.images.preallocate; })},
+      {"plan", "max_iothreads",
+       count_key<unsigned>(0, 256, [](Config& c) -> unsigned& { return c.plan.limits.max_iothreads; })},
+      {"plan", "max_threads",
+       count_key<unsigned>(kPoolPerDisk, 65'536, [](Config& c) -> unsigned& { return c.plan.limits.max_threads; })},
+      {"plan", "aio_max_batch",
+       count_key<std::uint64_t>(0, kAioEventsPerContext,
+                                [](Config& c) -> std::uint64_t& { return c.plan.limits.aio_max_batch; })},
+      {"plan", "storage", apply_storage_speeds},
   };
   return table;
 }

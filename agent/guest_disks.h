@@ -16,6 +16,8 @@ class GuestDisks {
   /// @param domain_xml as libvirt gives it; a domain without any disk is fine.
   static Result<GuestDisks> parse(std::string_view domain_xml);
 
+  const std::vector<disk::DiskConfig>& all() const { return disks_; }
+
   /// The disk with that target; nullptr if there is none.
   const disk::DiskConfig* find(std::string_view target) const;
 

@@ -107,6 +107,14 @@ Result<Json> qos(Agent& agent, const JsonView& request) {
   return agent.set_qos(disk->domain, disk->target, specs->json()).map([] { return Json::object(); });
 }
 
+Result<Json> plan(Agent& agent, const JsonView& request) {
+  const auto domain = string_at(request, "domain");
+  if (!domain) return tl::unexpected(domain.error());
+  const auto apply = request.find_boolean("apply");
+  if (!apply) return tl::unexpected(apply.error());
+  return agent.plan(*domain, apply->value_or(false)).map([](const PlanReport& report) { return to_json(report); });
+}
+
 Result<Json> attachments(Agent& agent, const JsonView&) {
   return agent.attachments().map([](const auto& list) { return Json{{"attachments", to_json(list)}}; });
 }
@@ -121,10 +129,10 @@ struct CommandRow {
 };
 
 constexpr std::array kCommands{
-    CommandRow{"drivers", drivers}, CommandRow{"host", host},     CommandRow{"disk_xml", disk_xml},
-    CommandRow{"explain", explain}, CommandRow{"attach", attach}, CommandRow{"detach", detach},
-    CommandRow{"extend", extend},   CommandRow{"qos", qos},       CommandRow{"attachments", attachments},
-    CommandRow{"reconcile", reconcile},
+    CommandRow{"drivers", drivers},     CommandRow{"host", host},     CommandRow{"disk_xml", disk_xml},
+    CommandRow{"explain", explain},     CommandRow{"attach", attach}, CommandRow{"detach", detach},
+    CommandRow{"extend", extend},       CommandRow{"qos", qos},       CommandRow{"attachments", attachments},
+    CommandRow{"reconcile", reconcile}, CommandRow{"plan", plan},
 };
 
 Result<Json> dispatch(Agent& agent, const JsonView& request) {
@@ -195,6 +203,19 @@ Json to_json(const std::vector<ReconcileEntry>& entries) {
     if (entry.error) list.back()["error"] = to_json(*entry.error)["error"];
   }
   return list;
+}
+
+Json to_json(const PlanReport& report) {
+  Json applied = Json::array();
+  for (const PlanChange& change : report.applied) applied.push_back(to_json(change));
+  Json real = nullptr;
+  if (report.real)
+    real = {{"aio_contexts", report.real->contexts},
+            {"aio_contexts_wanted", report.wanted_contexts},
+            {"io_urings", report.real->io_urings}};
+  return {{"domain", report.domain},      {"uuid", report.domain_uuid}, {"running", report.running},
+          {"plan", to_json(report.plan)}, {"real", std::move(real)},    {"differences", report.differences},
+          {"applied", std::move(applied)}};
 }
 
 Json run_request(Agent& agent, const Json& request) {

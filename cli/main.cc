@@ -37,6 +37,7 @@ struct Options {
   bool batch = false;
   bool dry_run = false;
   bool force = false;
+  bool apply = false;
   std::string size;
   std::string specs;
   std::vector<std::string> files;
@@ -198,6 +199,18 @@ Result<void> qos(const Options& options) {
   return {};
 }
 
+Result<void> plan(const Options& options) {
+  const auto agent = open_agent(options);
+  if (!agent) return tl::unexpected(agent.error());
+  const auto report = (*agent)->plan(options.domain, options.apply);
+  if (!report) return tl::unexpected(report.error());
+  if (options.json)
+    print_json(to_json(*report));
+  else
+    print(render(*report));
+  return {};
+}
+
 Result<void> attachments(const Options& options) {
   const auto agent = open_agent(options);
   if (!agent) return tl::unexpected(agent.error());
@@ -327,6 +340,12 @@ void declare(CLI::App& app, Options& options, Run& run) {
   command->add_option("--specs", options.specs, "qos_specs as a JSON file: {\"read_iops_sec\": 500}; '-' is standard input")
       ->required();
   runs(command, qos);
+
+  command = add_command(app, "plan", "Show how a guest's AIO engines and queues should be sized, and why", options);
+  command->add_option("--domain", options.domain, "Name or UUID of the guest")->required();
+  add_hypervisor(command, options);
+  command->add_flag("--apply", options.apply, "Change what can be changed while the guest runs");
+  runs(command, plan);
 
   runs(add_command(app, "attachments", "List the volumes that the journal holds, and why", options), attachments);
 

@@ -24,6 +24,10 @@ std::string or_unknown(const std::optional<T>& value) {
   return value ? fmt::format("{}", *value) : std::string("not known");
 }
 
+std::string or_none(const std::optional<std::uint64_t>& value) {
+  return value ? fmt::format("{}", *value) : std::string("not set");
+}
+
 std::string version_or_unknown(const std::optional<Version>& value) {
   return value ? version_string(*value) : std::string("not known");
 }
@@ -88,6 +92,41 @@ std::string render(const std::vector<DriverListing>& drivers) {
                                                     : fmt::format("describe, {}", fmt::join(driver.capabilities, ", ")),
                         driver.thread_model, driver.file);
   }
+  return text;
+}
+
+std::string render(const PlanReport& report) {
+  std::string text =
+      fmt::format("{} ({}), {}\n", report.domain, report.domain_uuid, report.running ? "running" : "shut off");
+  for (const PlanChange& change : report.applied)
+    text += fmt::format("done: {}: {} -> {}\n", describe(change), or_none(change.from), change.to);
+  for (const PlannedEngine& engine : report.plan.engines) {
+    text +=
+        fmt::format("{}{}: {}\n", engine_name(engine.id), engine.is_new ? " (new)" : "",
+                    engine.disks.empty() ? std::string("no disks") : fmt::format("{}", fmt::join(engine.disks, ", ")));
+    text += fmt::format("  threads {}..{} -> {}..{}\n", engine.before.pool_min.value_or(0),
+                        engine.before.pool_max.value_or(kPoolPerDisk), engine.pool_min, engine.pool_max);
+    for (const std::string& reason : engine.reasons) text += fmt::format("    because {}\n", reason);
+  }
+  for (const PlannedDisk& disk : report.plan.disks) {
+    text += fmt::format("{}: {}, {}\n", disk.target, disk.mode ? to_string(*disk.mode) : "no mode set",
+                        engine_name(disk.engine));
+    for (const std::string& reason : disk.reasons) text += fmt::format("    {}\n", reason);
+  }
+  for (const PlannedController& controller : report.plan.controllers) {
+    text += fmt::format("SCSI controller {}: {} of {} units used\n", controller.index, controller.units_used,
+                        controller.units_most);
+    for (const std::string& reason : controller.reasons) text += fmt::format("    {}\n", reason);
+  }
+  for (const PlanChange& change : report.plan.changes)
+    text += fmt::format("{}: {}: {} -> {}\n    because {}\n",
+                        change.live ? "plan --apply" : "only a restart, or taking the disk out and in",
+                        describe(change), or_none(change.from), change.to, change.because);
+  if (report.real)
+    text += fmt::format("AIO contexts: {} wanted by the XML, {} held by QEMU ({} io_uring descriptors)\n",
+                        report.wanted_contexts, report.real->contexts, report.real->io_urings);
+  for (const std::string& difference : report.differences) text += fmt::format("Not as it says: {}\n", difference);
+  for (const std::string& note : report.plan.notes) text += fmt::format("Note: {}\n", note);
   return text;
 }
 

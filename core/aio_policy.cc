@@ -67,8 +67,7 @@ Obstacle known_bad(const HostFacts& host, const std::vector<KnownBadIoUring>& ro
 }
 
 // Rule 5 without the operator's wish. What is not known does not hold.
-Obstacle io_uring_unusable(const AioQuestion& question, const std::vector<KnownBadIoUring>& rows) {
-  const HostFacts& host = question.host;
+Obstacle io_uring_unusable(const HostFacts& host, const std::vector<KnownBadIoUring>& rows) {
   if (!host.libvirt || !host.qemu || !host.kernel) return "the versions of kernel, libvirt and QEMU are not known";
   if (*host.libvirt < version(6, 3))
     return fmt::format("libvirt {} is older than 6.3.0", version_string(*host.libvirt));
@@ -100,7 +99,7 @@ Judgement judge_native(const AioQuestion& question) {
 
 Judgement judge_io_uring(const AioQuestion& question, const std::vector<KnownBadIoUring>& rows) {
   Judgement judgement{AioMode::io_uring, not_permitted(question, AioMode::io_uring)};
-  if (!judgement.obstacle) judgement.obstacle = io_uring_unusable(question, rows);
+  if (!judgement.obstacle) judgement.obstacle = io_uring_unusable(question.host, rows);
   return judgement;
 }
 
@@ -326,6 +325,8 @@ AioAdvice advise_network_client(std::string_view protocol) {
       fmt::format("QEMU's own {} client does the I/O: AIO mode has no effect, none is set", protocol));
   return advice;
 }
+
+bool io_uring_usable(const HostFacts& host) { return !io_uring_unusable(host, known_bad_io_uring()); }
 
 const std::vector<KnownBadIoUring>& known_bad_io_uring() {
   static const std::vector<KnownBadIoUring> rows{

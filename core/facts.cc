@@ -150,6 +150,7 @@ Json to_json(const HostFacts& facts) {
   put(object, "io_uring_works", facts.io_uring_works);
   put(object, "aio_nr", facts.aio_nr);
   put(object, "aio_max_nr", facts.aio_max_nr);
+  put(object, "cpus", facts.cpus);
   const IoThreadFacts iothreads = iothread_facts(facts);
   if (iothreads.poll_in_xml) object["iothreads"]["poll_in_xml"] = *iothreads.poll_in_xml;
   if (iothreads.thread_pool) object["iothreads"]["thread_pool"] = *iothreads.thread_pool;

@@ -504,17 +504,9 @@ void add_restart_changes(const PlanDomain& domain, const PlanHost& host, const P
 }
 
 std::string_view kind_name(PlanChange::Kind kind) {
+  if (const auto property = engine_property(kind)) return to_string(*property);
   switch (kind) {
     case PlanChange::Kind::add_iothread:
-      return "iothread";
-    case PlanChange::Kind::pool_min:
-      return "thread_pool_min";
-    case PlanChange::Kind::pool_max:
-      return "thread_pool_max";
-    case PlanChange::Kind::poll_max_ns:
-      return "poll_max_ns";
-    case PlanChange::Kind::aio_max_batch:
-      return "aio_max_batch";
     case PlanChange::Kind::disk_iothread:
     case PlanChange::Kind::controller_iothread:
       return "iothread";
@@ -525,8 +517,9 @@ std::string_view kind_name(PlanChange::Kind kind) {
       return "queue_size";
     case PlanChange::Kind::controller_cmd_per_lun:
       return "cmd_per_lun";
+    default:
+      return {};
   }
-  return {};
 }
 
 template <typename T>
@@ -576,14 +569,6 @@ Json to_json(const PlannedController& controller) {
   return object;
 }
 
-Json to_json(const PlanChange& change) {
-  return {{"what", describe(change)},
-          {"from", change.from ? Json(*change.from) : Json(nullptr)},
-          {"to", change.to},
-          {"when", change.live ? "live" : "restart"},
-          {"because", change.because}};
-}
-
 template <typename T>
 Json list_to_json(const std::vector<T>& list) {
   Json array = Json::array();
@@ -601,6 +586,35 @@ const PlannedDisk* QueuePlan::disk(std::string_view target) const {
 const PlannedEngine* QueuePlan::engine(unsigned id) const {
   const auto found = std::find_if(engines.begin(), engines.end(), [&](const auto& each) { return each.id == id; });
   return found == engines.end() ? nullptr : &*found;
+}
+
+std::string_view to_string(EngineProperty property) {
+  switch (property) {
+    case EngineProperty::thread_pool_min:
+      return "thread_pool_min";
+    case EngineProperty::thread_pool_max:
+      return "thread_pool_max";
+    case EngineProperty::poll_max_ns:
+      return "poll_max_ns";
+    case EngineProperty::aio_max_batch:
+      return "aio_max_batch";
+  }
+  return {};
+}
+
+std::optional<EngineProperty> engine_property(PlanChange::Kind kind) {
+  switch (kind) {
+    case PlanChange::Kind::pool_min:
+      return EngineProperty::thread_pool_min;
+    case PlanChange::Kind::pool_max:
+      return EngineProperty::thread_pool_max;
+    case PlanChange::Kind::poll_max_ns:
+      return EngineProperty::poll_max_ns;
+    case PlanChange::Kind::aio_max_batch:
+      return EngineProperty::aio_max_batch;
+    default:
+      return std::nullopt;
+  }
 }
 
 std::string engine_name(unsigned id) { return id == kMainLoop ? "main loop" : fmt::format("iothread {}", id); }
@@ -672,6 +686,14 @@ unsigned contexts_of_defaults(const std::vector<PlanDomain>& domains) {
     contexts += std::max(native_contexts(engines), domain.contexts);
   }
   return contexts;
+}
+
+Json to_json(const PlanChange& change) {
+  return {{"what", describe(change)},
+          {"from", change.from ? Json(*change.from) : Json(nullptr)},
+          {"to", change.to},
+          {"when", change.live ? "live" : "restart"},
+          {"because", change.because}};
 }
 
 Json to_json(const QueuePlan& plan) {

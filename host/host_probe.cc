@@ -2,12 +2,16 @@
 // What this host's kernel says of itself: version, AIO budget, io_uring.
 #include "aiolos/host/host_probe.h"
 
+#include <fmt/format.h>
 #include <linux/io_uring.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
+#include <filesystem>
+#include <fstream>
 
 #include "aiolos/core/posix.h"
 #include "small_file.h"
@@ -47,7 +51,22 @@ class KernelProbe final : public HostProbe {
     if (!facts.io_uring_disabled && *facts.io_uring_works) facts.io_uring_disabled = 0;
     facts.aio_nr = read_number<std::uint64_t>(options_.proc + "/sys/fs/aio-nr");
     facts.aio_max_nr = read_number<std::uint64_t>(options_.proc + "/sys/fs/aio-max-nr");
+    if (const long online = ::sysconf(_SC_NPROCESSORS_ONLN); online > 0) facts.cpus = static_cast<unsigned>(online);
     return facts;
+  }
+
+  std::optional<ProcessAio> process_aio(int pid, std::string_view argument) override {
+    const std::string folder = fmt::format("{}/{}", options_.proc, pid);
+    const std::optional<std::string> arguments = read_small_file(folder + "/cmdline");
+    if (!arguments || arguments->find(argument) == std::string::npos) return std::nullopt;
+    ProcessAio found;
+    // Not a small file: a guest's QEMU has hundreds of mappings.
+    std::ifstream maps(folder + "/maps");
+    for (std::string line; std::getline(maps, line);) found.contexts += line.find("/[aio]") != std::string::npos;
+    std::error_code gone;
+    for (const auto& entry : std::filesystem::directory_iterator(folder + "/fd", gone))
+      found.io_urings += std::filesystem::read_symlink(entry.path(), gone).string().ends_with("[io_uring]");
+    return found;
   }
 
  private:

@@ -14,6 +14,7 @@
 #include "aiolos/core/json.h"
 #include "disk_attachment.h"
 #include "disk_removal.h"
+#include "domain_engines.h"
 #include "domain_xml.h"
 #include "leftovers.h"
 #include "libvirt_connection.h"
@@ -21,6 +22,7 @@
 #include "one_processor.h"
 #include "signal_block.h"
 #include "small_file.h"
+#include "typed_parameters.h"
 
 namespace aiolos {
 namespace {
@@ -73,32 +75,6 @@ std::string pid_folder(const LibvirtConnection& connection) {
   return {};
 }
 
-/// libvirt's typed parameters, freed at the end.
-class TypedParameters {
- public:
-  explicit TypedParameters(const LibvirtApi& api) : api_(api) {}
-  TypedParameters(const TypedParameters&) = delete;
-  TypedParameters& operator=(const TypedParameters&) = delete;
-  ~TypedParameters() { api_.virTypedParamsFree(parameters_, size_); }
-
-  // False with libvirt's last error set.
-  bool add(const std::string& name, std::uint64_t value) {
-    return api_.virTypedParamsAddULLong(&parameters_, &size_, &capacity_, name.c_str(), value) == 0;
-  }
-  bool add(const std::string& name, const std::string& value) {
-    return api_.virTypedParamsAddString(&parameters_, &size_, &capacity_, name.c_str(), value.c_str()) == 0;
-  }
-
-  virTypedParameterPtr data() const { return parameters_; }
-  int size() const { return size_; }
-
- private:
-  const LibvirtApi& api_;
-  virTypedParameterPtr parameters_ = nullptr;
-  int size_ = 0;
-  int capacity_ = 0;
-};
-
 class LibvirtHypervisor final : public Hypervisor {
  public:
   explicit LibvirtHypervisor(std::shared_ptr<LibvirtConnection> connection) : connection_(std::move(connection)) {}
@@ -133,6 +109,25 @@ class LibvirtHypervisor final : public Hypervisor {
         api.virDomainGetUUIDString(found->domain.get(), uuid.data()) != 0)
       return tl::unexpected(last_libvirt_error(api, "read the state of guest '" + domain + "'"));
     return DomainState{name, uuid.data(), active == 1, persistent == 1};
+  }
+
+  Result<std::vector<DomainState>> running_domains() override {
+    const Result<LibvirtConnection::Open> libvirt = connection_->open();
+    if (!libvirt) return tl::unexpected(libvirt.error());
+    const LibvirtApi& api = *libvirt->api;
+    virDomainPtr* list = nullptr;
+    const int count = api.virConnectListAllDomains(libvirt->connection, &list, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+    if (count < 0) return tl::unexpected(last_libvirt_error(api, "list the running guests"));
+    std::vector<DomainState> running;
+    for (int i = 0; i < count; ++i) {
+      const DomainHandle domain(list[i], DomainRelease{&api});
+      std::array<char, VIR_UUID_STRING_BUFLEN> uuid{};
+      const char* name = api.virDomainGetName(domain.get());
+      if (name != nullptr && api.virDomainGetUUIDString(domain.get(), uuid.data()) == 0)
+        running.push_back({name, uuid.data(), true, api.virDomainIsPersistent(domain.get()) == 1});
+    }
+    std::free(list);
+    return running;
   }
 
   Result<std::string> domain_xml(const std::string& domain) override {
@@ -246,6 +241,25 @@ class LibvirtHypervisor final : public Hypervisor {
       return tl::unexpected(
           last_libvirt_error(api, fmt::format("set the limits of disk '{}' of guest '{}'", target, domain)));
     return {};
+  }
+
+  Result<DomainEngines> domain_engines(const std::string& domain, bool ask_qemu) override {
+    const Result<Found> found = find(domain);
+    if (!found) return tl::unexpected(found.error());
+    return read_domain_engines(found->libvirt, found->domain.get(), ask_qemu);
+  }
+
+  Result<void> add_iothread(const std::string& domain, unsigned id) override {
+    const Result<Found> found = find_running(domain);
+    if (!found) return tl::unexpected(found.error());
+    return add_domain_iothread(found->libvirt, found->domain.get(), found->persistent, id);
+  }
+
+  Result<void> set_engine(const std::string& domain, unsigned engine, EngineProperty property,
+                          std::uint64_t value) override {
+    const Result<Found> found = find_running(domain);
+    if (!found) return tl::unexpected(found.error());
+    return set_domain_engine(found->libvirt, found->domain.get(), found->persistent, engine, property, value);
   }
 
   Result<std::string> native_arguments(const std::string& domain_xml) override {

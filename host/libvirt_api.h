@@ -45,6 +45,9 @@ namespace aiolos {
   X(virDomainDetachDeviceFlags)         \
   X(virDomainBlockResize)               \
   X(virDomainSetBlockIoTune)            \
+  X(virDomainAddIOThread)               \
+  X(virDomainSetIOThreadParams)         \
+  X(virTypedParamsAddInt)               \
   X(virTypedParamsAddULLong)            \
   X(virTypedParamsAddString)            \
   X(virTypedParamsFree)                 \

@@ -36,7 +36,9 @@ aio: {profile: nova, prefer: io_uring}
 disk_cachemodes: {file: none, block: directsync, network: writeback}
 images: {preallocate: space}
 iscsi: {use_multipath: true, scan_attempts: 7, iface: "7"}
-)", "x.yaml");
+plan: {max_iothreads: 2, max_threads: 128, aio_max_batch: 16, storage: {nfs: {iops: 5000, latency_ms: 2.5}}}
+)",
+                                   "x.yaml");
   ASSERT_TRUE(config) << describe(config.error());
   EXPECT_EQ(config->libvirt.uri, "qemu:///system");
   EXPECT_EQ(config->libvirt.virt_type, VirtType::kvm);
@@ -46,6 +48,12 @@ iscsi: {use_multipath: true, scan_attempts: 7, iface: "7"}
   EXPECT_EQ(config->aio.prefer, AioMode::io_uring);
   EXPECT_EQ(config->disk_cachemodes.at(SourceKind::block), CacheMode::directsync);
   EXPECT_EQ(config->images.preallocate, Preallocate::space);
+  EXPECT_EQ(config->plan.limits.max_iothreads, 2U);
+  EXPECT_EQ(config->plan.limits.max_threads, 128U);
+  EXPECT_EQ(config->plan.limits.aio_max_batch, 16U);
+  EXPECT_EQ(config->plan.storage.at("nfs").iops, 5000);
+  EXPECT_EQ(config->plan.storage.at("nfs").latency_ms, 2.5);
+  EXPECT_EQ(config->plan.storage.at("nfs").source, "plan.storage.nfs");
   EXPECT_EQ(config->sections.at("iscsi").value,
             (Json{{"use_multipath", true}, {"scan_attempts", 7}, {"iface", "7"}}));
 }
@@ -76,6 +84,11 @@ INSTANTIATE_TEST_SUITE_P(
                       Mistake{"plugins: {path: [a]}", "x.yaml:1:18", "'a' is not an absolute path"},
                       Mistake{"disk_cachemodes: {tape: none}", "x.yaml:1:19", "unknown kind of source 'tape'"},
                       Mistake{"disk_cachemodes: {file: fast}", "x.yaml:1:25", "unknown cache mode 'fast'"},
+                      Mistake{"plan: {max_threads: 63}", "x.yaml:1:21", "'63' is not a number from 64 to 65536"},
+                      Mistake{"plan: {max_threads: many}", "x.yaml:1:21", "'many' is not a number"},
+                      Mistake{"plan: {storage: {nfs: 5}}", "x.yaml:1:23", "must be a mapping"},
+                      Mistake{"plan: {storage: {nfs: {iops: 0}}}", "x.yaml:1:30", "'0' is no number above 0"},
+                      Mistake{"plan: {storage: {nfs: {iop: 1}}}", "x.yaml:1:24", "known keys: iops, latency_ms"},
                       Mistake{"state: {dir: ''}", "x.yaml:1:14", "'' is not an absolute path"},
                       Mistake{"state: {dir: state}", "x.yaml:1:14", "'state' is not an absolute path"},
                       Mistake{"state: {dir: ~}", "x.yaml:1:14", "found nothing"},

@@ -30,6 +30,10 @@ struct World {
   Allocation allocation = Allocation::full;
   bool o_direct = true;
   HostFacts host;
+  DomainEngines engines;                     ///< As the XML has them.
+  std::map<std::string, std::uint64_t> set;  ///< What was set of engines: by "0 thread_pool_max".
+  std::optional<Error> set_engine_fails;
+  std::optional<ProcessAio> process;
   std::map<std::string, std::string> secrets;   ///< UUID by volume id.
 
   World() {
@@ -40,6 +44,8 @@ struct World {
     host.io_uring_works = true;
     host.aio_nr = 0;
     host.aio_max_nr = 65536;
+    host.cpus = 2;
+    engines.engines.emplace_back();  // the main loop
   }
   void happened(const std::string& event) {
     on_event(event);
@@ -68,6 +74,7 @@ class FakeHostProbe : public HostProbe {
     kernel.qemu_has_io_uring.reset();
     return kernel;
   }
+  std::optional<ProcessAio> process_aio(int, std::string_view) override { return world_.process; }
 
  private:
   World& world_;
@@ -119,7 +126,36 @@ class FakeMachine : public Machine,
     for (const auto& [target, disk] : world_.disks) xml += disk;
     return xml + "</devices></domain>";
   }
-  Result<std::optional<int>> domain_pid(const std::string&) override { return std::nullopt; }
+  Result<std::optional<int>> domain_pid(const std::string&) override {
+    return world_.process ? std::optional<int>(1) : std::nullopt;
+  }
+  Result<std::vector<DomainState>> running_domains() override {
+    return std::vector<DomainState>{{"guest", "uuid-1", true, false}};
+  }
+  Result<DomainEngines> domain_engines(const std::string&, bool ask_qemu) override {
+    if (ask_qemu) world_.happened("ask QEMU");
+    DomainEngines engines = world_.engines;
+    for (PlanEngine& engine : engines.engines) {
+      const auto value = [&](EngineProperty property) -> std::optional<std::uint64_t> {
+        const auto found = world_.set.find(fmt::format("{} {}", engine.id, to_string(property)));
+        return found == world_.set.end() ? std::nullopt : std::optional(found->second);
+      };
+      if (const auto most = value(EngineProperty::thread_pool_max)) engine.pool_max = static_cast<unsigned>(*most);
+      if (const auto least = value(EngineProperty::thread_pool_min)) engine.pool_min = static_cast<unsigned>(*least);
+    }
+    return engines;
+  }
+  Result<void> add_iothread(const std::string&, unsigned id) override {
+    world_.happened(fmt::format("add iothread {}", id));
+    world_.engines.engines.push_back({id, {}, {}, {}, {}});
+    return {};
+  }
+  Result<void> set_engine(const std::string&, unsigned engine, EngineProperty property, std::uint64_t value) override {
+    world_.happened(fmt::format("set {} of {} to {}", to_string(property), engine, value));
+    if (world_.set_engine_fails) return tl::unexpected(*world_.set_engine_fails);
+    world_.set[fmt::format("{} {}", engine, to_string(property))] = value;
+    return {};
+  }
   tl::expected<void, AttachFailure> attach_disk(const std::string&, const std::string& disk_xml) override {
     const auto dev = disk_xml.find("dev='vd");
     const std::string target = disk_xml.substr(dev + 5, 3);

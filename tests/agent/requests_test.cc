@@ -48,6 +48,16 @@ TEST_F(Requests, RunEveryFlow) {
   EXPECT_EQ(run({{"command", "detach"}, {"domain", "guest"}, {"target", "vdb"}}), Json::object());
 }
 
+TEST_F(Requests, PlanIsTheReport) {
+  world_.process = ProcessAio{0, 1};
+  const Json planned = run({{"command", "plan"}, {"domain", "guest"}});
+  EXPECT_EQ(planned["domain"], "guest");
+  EXPECT_EQ(planned["plan"]["engines"][0]["engine"], "main loop");
+  EXPECT_EQ(planned["real"]["aio_contexts"], 0);
+  EXPECT_TRUE(planned["applied"].empty());
+  EXPECT_EQ(run({{"command", "plan"}, {"domain", "guest"}, {"apply", "yes"}})["error"]["where"], "/apply");
+}
+
 TEST_F(Requests, MistakesAreAnswers) {
   EXPECT_EQ(run({{"command", "atach"}})["error"]["where"], "/command");
   EXPECT_EQ(run(Json::array())["error"]["kind"], "bad_input");

@@ -3,6 +3,7 @@
 #include "aiolos/host/host_probe.h"
 
 #include <cerrno>
+#include <filesystem>
 
 #include "support.h"
 
@@ -30,6 +31,24 @@ TEST_F(HostProbeTest, ReadsVersionAndBudget) {
   EXPECT_EQ(found.aio_max_nr, 65536U);
   EXPECT_EQ(found.io_uring_disabled, 1);
   EXPECT_EQ(found.io_uring_works, true);
+}
+
+TEST_F(HostProbeTest, CountsWhatAProcessReallyHas) {
+  write_file(dir_ / "77/cmdline", std::string("qemu-system-x86_64\0-uuid\0some-uuid", 35));
+  write_file(dir_ / "77/maps",
+             "7f00-7f01 rw-s 00000000 00:0e 1  /[aio] (deleted)\n7f02-7f03 r--p 00000000 08:01 2  /usr/lib/libc.so\n"
+             "7f04-7f05 rw-s 00000000 00:0e 3  /[aio] (deleted)\n");
+  std::filesystem::create_directories(dir_ / "77/fd");
+  std::filesystem::create_symlink("anon_inode:[io_uring]", dir_ / "77/fd/9");
+  std::filesystem::create_symlink("/dev/null", dir_ / "77/fd/0");
+  HostProbeOptions options{dir_.path(), "6.1.0", [] { return 0; }};
+  const auto probe = make_host_probe(options);
+  const auto found = probe->process_aio(77, "some-uuid");
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->contexts, 2U);
+  EXPECT_EQ(found->io_urings, 1U);
+  EXPECT_FALSE(probe->process_aio(77, "another-uuid")) << "the number is another process's by now";
+  EXPECT_FALSE(probe->process_aio(78, "some-uuid"));
 }
 
 TEST_F(HostProbeTest, WithoutTheSysctlWhatWorksIsNotDisabled) {

@@ -15,6 +15,7 @@
  *   qos         domain, target, qos_specs                           {}
  *   attachments                                                     {"attachments": [..]}
  *   reconcile                                                       {"reconciled": [..]}
+ *   plan        domain, apply?                                      {"plan": {..}, "real": .., "applied": [..], ..}
  *
  * docs/formats.md has the members and the answers in full.
  *
@@ -30,9 +31,9 @@
  * aiolos command among them) wait for it and are then told to try again. A program that lives long uses
  * qemu:///system, or leaves such requests to a process of their own.
  *
- * Threads: aiolos_request may be called from any number of threads with one agent; requests for the same target wait for
- * their turn. aiolos_close only after the last call has returned. Nothing here changes signal handlers, the locale or
- * the working directory.
+ * Threads: aiolos_request may be called from any number of threads with one agent; requests for the same target wait
+ * for their turn. aiolos_close only after the last call has returned. Nothing here changes signal handlers, the locale
+ * or the working directory.
  */
 #ifndef AIOLOS_H
 #define AIOLOS_H

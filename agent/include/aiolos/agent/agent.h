@@ -16,6 +16,7 @@
 #include "aiolos/core/facts.h"
 #include "aiolos/core/interfaces.h"
 #include "aiolos/core/json_document.h"
+#include "aiolos/core/queue_plan.h"
 
 namespace aiolos {
 
@@ -111,6 +112,21 @@ AIOLOS_API std::string_view to_string(ReconcileEntry::Outcome outcome);
 /// [{"hypervisor", "domain", "domain_uuid", "target", "serial", "outcome", "reason", "error"?}]
 AIOLOS_API Json to_json(const std::vector<ReconcileEntry>& entries);
 
+/// A guest's queue plan, what of it was done, and what its QEMU really has.
+struct PlanReport {
+  std::string domain;
+  std::string domain_uuid;
+  bool running = false;
+  QueuePlan plan;
+  std::optional<ProcessAio> real;        ///< nullopt: its QEMU is not a process of this host.
+  unsigned wanted_contexts = 0;          ///< AioContexts that its native disks ask for, by its XML.
+  std::vector<std::string> differences;  ///< Where what is real is not what its XML says.
+  std::vector<PlanChange> applied;       ///< In this order.
+};
+
+/// {"domain", "uuid", "running", "plan": {..}, "real": {..}|null, "differences": [..], "applied": [..]}
+AIOLOS_API Json to_json(const PlanReport& report);
+
 /// Fails if any volume was left, with what to do about the first.
 AIOLOS_API Result<void> all_settled(const std::vector<ReconcileEntry>& entries);
 
@@ -171,6 +187,12 @@ class AIOLOS_API Agent {
   /// Replaces the limits of an attached disk, on the running guest and for the guest's next start.
   /// @param qos_specs as connection_info's data.qos_specs; a key that is not there is no limit any more.
   virtual Result<void> set_qos(const std::string& domain, const std::string& target, const Json& qos_specs) = 0;
+
+  /// A guest's queue plan: its AIO engines and queues as they are and as its disks need them. Looks only, but asks
+  /// QEMU, which taints the domain.
+  /// @param apply also changes what can be changed while the guest runs, in the order that QEMU needs, and plans anew.
+  /// What was done before a failure stays: each change is good by itself.
+  virtual Result<PlanReport> plan(const std::string& domain, bool apply) = 0;
 
   /// What the journal holds, oldest first: every volume that may still be connected or attached, of all hypervisors.
   /// Asks nobody else.

@@ -10,6 +10,7 @@
 
 #include "aiolos/core/aio_policy.h"
 #include "aiolos/core/json.h"
+#include "aiolos/core/queue_plan.h"
 #include "aiolos/core/vocabulary.h"
 
 /// What libaiolos exports: everything else in it is hidden.
@@ -45,6 +46,10 @@ struct Config {
   struct {
     Preallocate preallocate = Preallocate::none;  ///< Nova's preallocate_images.
   } images;
+  struct {
+    PlanSettings limits;
+    std::map<std::string, DiskSpeed, std::less<>> storage;  ///< By driver_volume_type.
+  } plan;
   std::map<std::string, RawSection, std::less<>> sections;  ///< Every section as written, by top-level key.
 };
 

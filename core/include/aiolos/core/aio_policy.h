@@ -114,6 +114,9 @@ AioDecision decide_aio(const AioQuestion& question);
 /// Source: Nova 26, virt/libvirt/driver.py, LibvirtDriver._set_cache_mode (a missing cache mode passes there).
 std::optional<AioMode> mode_as_nova(std::optional<AioMode> nova_driver_io, std::optional<CacheMode> cache);
 
+/// Whether this host can use io_uring at all, by rule 5 without the operator's wish. What is not known does not hold.
+bool io_uring_usable(const HostFacts& host);
+
 /// decide_aio with another table of bad hosts; for tests.
 AioDecision decide_aio(const AioQuestion& question, const std::vector<KnownBadIoUring>& known_bad);
 

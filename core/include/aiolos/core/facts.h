@@ -60,6 +60,13 @@ struct HostFacts {
   std::optional<bool> io_uring_works;             ///< io_uring_setup(2) succeeded in a probe.
   std::optional<std::uint64_t> aio_nr;            ///< sysctl fs.aio-nr: events in use.
   std::optional<std::uint64_t> aio_max_nr;        ///< sysctl fs.aio-max-nr.
+  std::optional<unsigned> cpus;                   ///< Processors that are online.
+};
+
+/// What a process really has of the kernel's AIO, whatever it was told to use.
+struct ProcessAio {
+  unsigned contexts = 0;   ///< Linux AIO: mappings of [aio] in /proc/PID/maps, 1,024 events each if it is QEMU.
+  unsigned io_urings = 0;  ///< Descriptors of io_uring in /proc/PID/fd; QEMU has them for its event loops too.
 };
 
 /// What this host's libvirt and QEMU can do with AIO engines. An absent value: their versions are not known.

@@ -6,14 +6,15 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "aiolos/core/facts.h"
+#include "aiolos/core/queue_plan.h"
 #include "aiolos/core/result.h"
 
 namespace aiolos {
@@ -210,6 +211,26 @@ class Hypervisor {
   virtual Result<void> set_iotune(const std::string& domain, const std::string& target,
                                   const std::map<std::string, std::uint64_t>& limits, const std::string& group) = 0;
 
+  /// Every domain that runs.
+  virtual Result<std::vector<DomainState>> running_domains() = 0;
+
+  /// vCPUs, engines and SCSI controllers of a domain, as its XML has them.
+  /// @param ask_qemu of a running domain also what only QEMU knows: what was set live, polling, batches, the main
+  /// loop's pool. It marks the domain as tainted ("custom-monitor"), which operators may see.
+  virtual Result<DomainEngines> domain_engines(const std::string& domain, bool ask_qemu) = 0;
+
+  /// Adds an iothread to a running domain, and to its persistent definition if it has one. ErrorKind::bad_input if it
+  /// has one of that number. @param id from 1.
+  virtual Result<void> add_iothread(const std::string& domain, unsigned id) = 0;
+
+  /// Sets one property of an engine of a running domain; pools of iothreads also in its persistent definition, if that
+  /// has the iothread. What only QEMU can do is asked of it, which taints the domain: batches, and all of the main
+  /// loop.
+  /// @param engine kMainLoop or an iothread. @param value threads, ns or requests. QEMU refuses a minimum above the
+  /// maximum at any time: raise the maximum first.
+  virtual Result<void> set_engine(const std::string& domain, unsigned engine, EngineProperty property,
+                                  std::uint64_t value) = 0;
+
   /// QEMU's command line for a domain's XML; for tests of what a disk becomes.
   virtual Result<std::string> native_arguments(const std::string& domain_xml) = 0;
 };
@@ -219,6 +240,10 @@ class HostProbe {
  public:
   virtual ~HostProbe() = default;
   virtual Result<HostFacts> facts() = 0;
+
+  /// What a process of this host has of AIO. @param argument what its command line must hold, for the number may be
+  /// another process's by now. @return nullopt if there is no such process.
+  virtual std::optional<ProcessAio> process_aio(int pid, std::string_view argument) = 0;
 };
 
 }  // namespace aiolos

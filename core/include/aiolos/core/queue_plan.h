@@ -84,6 +84,19 @@ struct PlanDomain {
   unsigned contexts = 0;  ///< AioContexts of Linux AIO that its process holds now; QEMU never gives one back.
 };
 
+/// What a guest has besides its disks, as the hypervisor knows it.
+struct DomainEngines {
+  unsigned vcpus = 1;
+  std::vector<PlanEngine> engines;  ///< The main loop first, then the iothreads; empty: not read.
+  std::vector<PlanController> controllers;
+};
+
+/// What can be set of an engine that runs.
+enum class EngineProperty { thread_pool_min, thread_pool_max, poll_max_ns, aio_max_batch };
+
+/// libvirt's name: "thread_pool_min".
+std::string_view to_string(EngineProperty property);
+
 /// The host that a plan is for.
 struct PlanHost {
   unsigned cpus = 1;
@@ -178,6 +191,9 @@ struct QueuePlan {
   const PlannedEngine* engine(unsigned id) const;
 };
 
+/// What a change sets of an engine; nullopt for one that sets something else.
+std::optional<EngineProperty> engine_property(PlanChange::Kind kind);
+
 /// "main loop", "iothread 2".
 std::string engine_name(unsigned id);
 
@@ -203,6 +219,9 @@ std::vector<QueuePlan> plan_host(const std::vector<PlanDomain>& domains, const P
 
 /// AioContexts that the guests take if each disk gets the mode and engine that it asks for, as stock QEMU does it.
 unsigned contexts_of_defaults(const std::vector<PlanDomain>& domains);
+
+/// {"what": "thread_pool_max of main loop", "from": n|null, "to": n, "when": "live"|"restart", "because": ".."}
+Json to_json(const PlanChange& change);
 
 /// {"engines": [..], "disks": [..], "controllers": [..], "changes": [..], "aio_contexts": n, "notes": [..]}
 Json to_json(const QueuePlan& plan);

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The queue plan on a running guest: engines grow with the disks that share them, and what is real is told."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from harness import Aiolos, aiolos_binary
+
+from guest import Guest
+
+POOL = "thread_pool_max of main loop"
+
+
+@pytest.fixture
+def fresh_guest():
+    """A guest of its own: engines that were set stay so as long as a QEMU lives."""
+    with Guest(iothreads=1) as made:
+        yield made
+
+
+@pytest.fixture
+def fresh_aiolos(fresh_guest, folder):
+    return Aiolos(aiolos_binary(), fresh_guest, folder)
+
+
+def qmp(guest, command: str, **arguments) -> object:
+    answer = json.loads(guest.virsh("qemu-monitor-command", guest.name,
+                                    json.dumps({"execute": command, "arguments": arguments})))
+    assert "return" in answer, f"{command}: {answer}"
+    return answer["return"]
+
+
+def pool_max(guest, engine: str) -> int:
+    return qmp(guest, "qom-get", path=f"/objects/{engine}", property="thread-pool-max")
+
+
+def plan(aiolos, guest, *more: str, **options) -> dict:
+    return aiolos.run("plan", "--config", str(aiolos.config), "--domain", guest.name, "--json", *more, **options).json()
+
+
+def plug_in(guest, folder, dev: str, io: str, iothread: int | None = None) -> None:
+    """A disk that somebody else than Aiolos attaches."""
+    path = folder / f"{dev}.raw"
+    path.write_bytes(bytes(1 << 20))
+    document = folder / f"{dev}.xml"
+    on = f" iothread='{iothread}'" if iothread else ""
+    document.write_text(f"<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none' io='{io}'{on}/>"
+                        f"<source file='{path}'/><target dev='{dev}' bus='virtio'/></disk>")
+    guest.virsh("attach-device", guest.name, str(document), "--live")
+
+
+def changes(answer: dict, when: str = "live") -> dict:
+    return {each["what"]: (each["from"], each["to"]) for each in answer["plan"]["changes"] if each["when"] == when}
+
+
+def test_plan_sizes_engines_by_the_disks_that_share_them(fresh_aiolos, fresh_guest, folder):
+    for dev in ("vdb", "vdc", "vdd"):
+        plug_in(fresh_guest, folder, dev, "threads")
+    for dev in ("vde", "vdf"):
+        plug_in(fresh_guest, folder, dev, "threads", iothread=1)
+
+    planned = plan(fresh_aiolos, fresh_guest)
+    assert changes(planned) == {POOL: (64, 192), "thread_pool_max of iothread 1": (64, 128)}
+    assert changes(planned, "restart").keys() == {f"iothread of {dev}" for dev in ("vdb", "vdc", "vdd")}
+    assert planned["applied"] == []
+    assert pool_max(fresh_guest, "iothread1") == 64, "a plan alone changed something"
+
+    done = plan(fresh_aiolos, fresh_guest, "--apply")
+    assert {(each["what"], each["to"]) for each in done["applied"]} == {
+        (POOL, 192), ("thread_pool_max of iothread 1", 128)}
+    assert changes(done) == {}, "after --apply something is left to be applied"
+    assert pool_max(fresh_guest, "main-loop") == 192
+    assert pool_max(fresh_guest, "iothread1") == 128
+    kept = ElementTree.fromstring(fresh_guest.domain_xml()).find("iothreadids/iothread[@id='1']")
+    assert kept.get("thread_pool_max") == "128", "libvirt does not know of it"
+    # Going down, the minimum goes before the maximum.
+    qmp(fresh_guest, "qom-set", path="/objects/main-loop", property="thread-pool-min", value=100)
+    for dev in ("vdc", "vdd"):
+        fresh_guest.virsh("detach-disk", fresh_guest.name, dev, "--live")
+    done = plan(fresh_aiolos, fresh_guest, "--apply")
+    assert [each["what"] for each in done["applied"]] == ["thread_pool_min of main loop", POOL]
+    assert pool_max(fresh_guest, "main-loop") == 64
+
+
+def test_plan_adds_an_iothread_and_text_says_why(aiolos, guest, folder):
+    for dev in ("vdb", "vdc"):
+        plug_in(guest, folder, dev, "threads")
+    shown = aiolos.run("plan", "--config", str(aiolos.config), "--domain", guest.name, "--apply").out
+    assert "done: iothread 1: not set -> 1" in shown
+    assert "share this pool" in shown
+    assert "only a restart" in shown
+    assert ElementTree.fromstring(guest.domain_xml()).find("iothreadids/iothread[@id='1']") is not None
+    aiolos.run("plan", "--config", str(aiolos.config), "--domain", guest.name, "--apply")
+    guest.virsh("iothreaddel", guest.name, "1", "--live")
+
+
+def test_plan_obeys_the_limits_of_the_configuration(aiolos, guest, folder):
+    aiolos.configure("plan: {max_iothreads: 0, max_threads: 100}\n")
+    for dev in ("vdb", "vdc"):
+        plug_in(guest, folder, dev, "threads")
+    planned = plan(aiolos, guest)
+    assert {what: to for what, (_, to) in changes(planned).items()} in ({POOL: 100}, {})
+    assert planned["plan"]["engines"][0]["after"]["thread_pool_max"] == 100
+
+
+def test_what_is_real_is_compared_with_what_is_wanted(fresh_aiolos, fresh_guest, folder):
+    real = plan(fresh_aiolos, fresh_guest)["real"]
+    assert (real["aio_contexts"], real["aio_contexts_wanted"]) == (0, 0)
+    plug_in(fresh_guest, folder, "vdb", "native", iothread=1)
+    fresh_guest.check("i=0; while [ ! -e /dev/vda ] && [ $i -lt 50 ]; do sleep 0.2; i=$((i+1)); done;"
+                      " dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct 2>&1")
+    answer = plan(fresh_aiolos, fresh_guest)
+    assert (answer["real"]["aio_contexts"], answer["real"]["aio_contexts_wanted"]) == (2, 2)
+    assert answer["differences"] == []
+    assert answer["plan"]["aio_contexts"] == 2
+
+
+def test_unknown_guest_is_named(aiolos, guest):
+    missing = aiolos.run("plan", "--config", str(aiolos.config), "--domain", "nobody", "--json", expect=2).error()
+    assert "nobody" in missing["message"]
