@@ -62,6 +62,10 @@ class GuestsInFiles : public Hypervisor {
     return "<domain><devices>" + disks + "</devices></domain>";
   }
   Result<std::optional<int>> domain_pid(const std::string&) override { return std::nullopt; }
+  Result<std::vector<DomainState>> running_domains() override { return std::vector<DomainState>{}; }
+  Result<DomainEngines> domain_engines(const std::string&, bool) override { return DomainEngines{}; }
+  Result<void> add_iothread(const std::string&, unsigned) override { return {}; }
+  Result<void> set_engine(const std::string&, unsigned, EngineProperty, std::uint64_t) override { return {}; }
   tl::expected<void, AttachFailure> attach_disk(const std::string& domain, const std::string& disk_xml) override {
     fs::create_directories(folder_ / domain);
     const std::string before = "<target dev='";
