@@ -348,7 +348,10 @@ bool BlockDriver::start(unsigned slot, std::uint32_t type, std::uint64_t sector,
   const auto head = bytes > 0 ? front_end_.ring(queue_).add(all) : front_end_.ring(queue_).add(bare);
   if (!head) return false;
   slot_of_head_[*head] = slot;
-  std::erase(free_, slot);
+  if (free_.back() == slot)
+    free_.pop_back();
+  else
+    std::erase(free_, slot);
   return true;
 }
 

@@ -112,6 +112,7 @@ class FrontEnd {
   DriverRing& ring(unsigned queue) { return queues_[queue].ring; }
   VringAddress addresses(unsigned queue) const;
   void kick(unsigned queue);
+  int call_fd(unsigned queue) const { return queues_[queue].call.get(); }
   /// Waits until the device has told of a completion. @return false when the time is over.
   bool wait(unsigned queue, std::chrono::milliseconds most);
 
