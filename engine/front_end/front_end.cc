@@ -94,7 +94,8 @@ bool DriverRing::wants_kick() {
   fence();
   const std::uint16_t before = std::exchange(kicked_, next_available_);
   if (!event_index_) return (load(used_->flags) & VRING_USED_F_NO_NOTIFY) == 0;
-  const std::uint16_t event = load(*reinterpret_cast<std::uint16_t*>(&used_->ring[size_]));
+  auto* const end = reinterpret_cast<std::byte*>(used_) + offsetof(vring_used, ring) + size_ * sizeof(vring_used_elem);
+  const std::uint16_t event = load(*reinterpret_cast<std::uint16_t*>(end));
   return static_cast<std::uint16_t>(next_available_ - event - 1) < static_cast<std::uint16_t>(next_available_ - before);
 }
 

@@ -227,7 +227,9 @@ bool SplitRing::publish(const DirtyLog* log) {
 bool SplitRing::arm(const DirtyLog* log) {
   if (!started_ || broken_) return false;
   if (event_index_) {
-    store(*reinterpret_cast<std::uint16_t*>(&used_->ring[size_]), next_available_);
+    auto* const end =
+        reinterpret_cast<std::byte*>(used_) + offsetof(vring_used, ring) + size_ * sizeof(vring_used_elem);
+    store(*reinterpret_cast<std::uint16_t*>(end), next_available_);  // avail_event
     log_used(log, offsetof(vring_used, ring) + size_ * sizeof(vring_used_elem), sizeof(std::uint16_t));
   } else {
     store(used_->flags, 0);
