@@ -77,6 +77,7 @@ class AgentImpl : public Agent {
 
   std::vector<DriverListing> drivers() override;
   Result<HostFacts> host() override { return decider_->host(); }
+  Result<AioBudget> aio_budget() override { return flows_->aio_budget(); }
   Result<std::string> disk_xml(const Json& connection_info, const Json& disk_info) override;
   std::unique_ptr<DiskXmlBatch> disk_xml_batch() override;
   Result<Explanation> explain(const Json& connection_info, const Json& disk_info) override;
@@ -204,7 +205,7 @@ Result<Explanation> AgentImpl::explain(const Json& connection_info, const Json& 
   if (!volume) return tl::unexpected(volume.error());
   const auto attachment = volume->driver->describe(connection_info);
   if (!attachment) return tl::unexpected(attachment.error());
-  return decider_->decide(*volume, *attachment, 1).map([](auto&& decided) { return std::move(decided.first); });
+  return decider_->decide(*volume, *attachment, nullptr).map([](auto&& decided) { return std::move(decided.first); });
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "aiolos/disk/disk_xml.h"
+#include "new_disk.h"
 
 namespace aiolos {
 namespace {
@@ -178,7 +179,10 @@ Result<Explanation> AttachmentFlows::attach(const std::string& name, const Json&
   const auto connected = connect(*volume, *domain, disk_info);
   if (!connected) return tl::unexpected(connected.error());
   auto attached = attach_connected(*volume, *domain, *connected, *guest);
-  if (attached) return std::move(*attached);
+  if (attached) {
+    grow_pools(*domain, attached->notes);
+    return std::move(*attached);
+  }
   return tl::unexpected(undo_attach(*volume, *domain, *connected, std::move(attached).error()));
 }
 
@@ -189,7 +193,8 @@ Result<Explanation> AttachmentFlows::rehearse_attach(const Volume& volume, const
     return tl::unexpected(free.error());
   const auto attachment = volume.driver->describe(*volume.connection_info);
   if (!attachment) return tl::unexpected(attachment.error());
-  auto decided = decider_.decide(volume, *attachment, guest.contexts_for_new_native_disk());
+  NewDisk place(*this, volume, domain, std::nullopt);
+  auto decided = decider_.decide(volume, *attachment, &place);
   if (!decided) return tl::unexpected(decided.error());
   if (const auto free = check_source_free(guest, domain, decided->second); !free) return tl::unexpected(free.error());
   decided->first.notes.emplace_back("dry run: nothing was changed");
@@ -248,7 +253,8 @@ Result<Explanation> AttachmentFlows::answer_again(const Volume& volume, const At
                                                   const GuestDisks& guest) {
   const auto attachment = attachment_from_json(record.attachment);
   if (!attachment) return tl::unexpected(attachment.error());
-  auto decided = decider_.decide(volume, *attachment, guest.contexts_for_new_native_disk());
+  NewDisk today(*this, volume, DomainState{record.domain_name, record.domain_uuid, true, false}, std::nullopt);
+  auto decided = decider_.decide(volume, *attachment, &today);
   if (!decided) return tl::unexpected(decided.error());
   Explanation& answer = decided->first;
   const std::optional<AioMode> mode = guest.find(record.target)->driver.io;
@@ -334,7 +340,8 @@ AttachmentFlows::AttachResult AttachmentFlows::attach_connected(const Volume& vo
   const auto nothing = [](Error error) { return tl::unexpected(nothing_attached(std::move(error))); };
   const auto same = volume.driver->verify(*volume.connection_info, connected.attachment);
   if (!same) return nothing(same.error());
-  auto decided = decider_.decide(volume, connected.attachment, guest.contexts_for_new_native_disk());
+  NewDisk place(*this, volume, domain, connected.id);
+  auto decided = decider_.decide(volume, connected.attachment, &place);
   if (!decided) return nothing(decided.error());
   auto& [explanation, disk] = *decided;
   if (const auto free = check_source_free(guest, domain, disk); !free) return nothing(free.error());
@@ -427,7 +434,9 @@ Result<void> AttachmentFlows::detach(const std::string& name, const std::string&
     if (error.kind == ErrorKind::refused) error.next += "; detach --force takes the disk from the guest all the same";
     return tl::unexpected(std::move(error));
   }
+  const auto pools = planned_pools(*domain);
   if (auto detached = detach_disk(**record, *disk); !detached) return detached;
+  if (pools) shrink_pools(*domain, *pools);
   return disconnect_record(**record, /*leftovers_possible=*/false, force);  // QEMU has just let go of it
 }
 

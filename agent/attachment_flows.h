@@ -4,6 +4,7 @@
 // when it is certain that no guest has it.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -35,6 +36,7 @@ class AttachmentFlows {
   Result<std::uint64_t> extend(const std::string& domain, const std::string& target, std::uint64_t bytes);
   Result<void> set_qos(const std::string& domain, const std::string& target, const Json& qos_specs);
   Result<PlanReport> plan(const std::string& domain, bool apply);
+  Result<AioBudget> aio_budget();
   Result<std::vector<AttachmentListing>> attachments();
   Result<std::vector<ReconcileEntry>> reconcile();
 
@@ -99,17 +101,37 @@ class AttachmentFlows {
   };
   Result<AttachedDisk> lock_attached(const std::string& name, const std::string& target);
 
+  class NewDisk;
+  /// AioContexts of this host that open volumes have claimed and their guests have not taken yet.
+  Result<std::vector<ReservedContexts>> outstanding_reservations();
+
   /// A guest as the queue plan sees it.
   struct PlannedGuest {
     PlanDomain domain;
+    std::optional<int> pid;
     std::optional<ProcessAio> real;
   };
   /// @param ask_qemu as Hypervisor::domain_engines.
   Result<PlannedGuest> planned_guest(const DomainState& domain, bool ask_qemu);
   Result<PlanHost> plan_host_facts();
+  /// @param reserved events of fs.aio-max-nr that others have claimed.
+  static PlanHost plan_host_of(const HostFacts& facts, std::uint64_t reserved);
   Result<PlanReport> plan_once(const DomainState& domain);
   /// The types of a guest's volumes by target, as far as the journal knows them.
   Result<std::map<std::string, std::string>> volume_types(const std::string& domain_uuid);
+  /// The pools that a guest's engines need, by engine, from what its XML says; nothing where attach and detach are not
+  /// to plan.
+  using Pools = std::map<unsigned, unsigned>;
+  Result<Pools> planned_pools(const DomainState& domain);
+  /// After an attach: raises the pools that are too small for the disks that share them. A failure costs no attach;
+  /// notes say what was done and what was not.
+  void grow_pools(const DomainState& domain, std::vector<std::string>& notes);
+  /// After a detach: gives back what a pool was raised to for the disk that went. One that somebody else has set to
+  /// another size is left. @param before what planned_pools gave while the guest still had the disk.
+  void shrink_pools(const DomainState& domain, const Pools& before);
+  /// Makes those of the changes of a new plan that `wanted` picks. @return what was done.
+  Result<std::vector<PlanChange>> replan(const DomainState& domain,
+                                         const std::function<bool(const PlanChange&, const QueuePlan&)>& wanted);
   Result<void> apply_change(const std::string& domain_uuid, const PlanChange& change);
 
   Error unknown_disk(const DomainState& domain, const std::string& target, const GuestDisks& guest);

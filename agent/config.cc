@@ -194,6 +194,8 @@ const std::vector<Key>& keys() {
       {"images", "preallocate",
        word_key<Preallocate>({{"none", Preallocate::none}, {"space", Preallocate::space}},
                              [](Config& c) -> Preallocate& { return c.images.preallocate; })},
+      {"plan", "automatic",
+       word_key<bool>({{"true", true}, {"false", false}}, [](Config& c) -> bool& { return c.plan.automatic; })},
       {"plan", "max_iothreads",
        count_key<unsigned>(0, 256, [](Config& c) -> unsigned& { return c.plan.limits.max_iothreads; })},
       {"plan", "max_threads",

@@ -135,8 +135,20 @@ Result<disk::DiskConfig> Decider::disk(const JsonNode& connection_info, const Js
   return make_disk(*std::move(volume), *std::move(attachment), *asked->cache, decide_aio(*asked).mode, secrets);
 }
 
+Result<AioDecision> Decider::decide_within_budget(AioQuestion& question, Placement* guest) const {
+  question.new_contexts = guest ? 0 : 1;
+  AioDecision decision = decide_aio(question);
+  if (!guest || decision.mode != AioMode::native || config_.aio.profile == AioProfile::nova) return decision;
+  const auto room = guest->room(question.host);
+  if (!room) return tl::unexpected(room.error());
+  question.new_contexts = room->new_contexts;
+  question.reserved_events = room->reserved_events;
+  if (room->aio_nr) question.host.aio_nr = room->aio_nr;
+  return decide_aio(question);
+}
+
 Result<std::pair<Explanation, disk::DiskConfig>> Decider::decide(const Volume& volume, const Attachment& attachment,
-                                                                   unsigned new_contexts) const {
+                                                                 Placement* guest) const {
   Explanation explanation;
   explanation.attachment = attachment;
   auto storage = volume.driver->facts(*volume.connection_info, attachment);
@@ -154,11 +166,16 @@ Result<std::pair<Explanation, disk::DiskConfig>> Decider::decide(const Volume& v
   auto asked = question(volume, attachment, explanation.storage ? &*explanation.storage : nullptr);
   if (!asked) return tl::unexpected(asked.error());
   asked->host = explanation.host;
-  asked->new_contexts = new_contexts;
-  explanation.decision = decide_aio(*asked);
+  auto decision = decide_within_budget(*asked, guest);
+  if (!decision) return tl::unexpected(decision.error());
+  explanation.decision = std::move(*decision);
+  explanation.host = asked->host;
   VolumeSecrets secrets(machine_.secrets());
   auto disk = make_disk(Volume(volume), Attachment(attachment), *asked->cache, explanation.decision.mode, secrets);
   if (!disk) return tl::unexpected(disk.error());
+  if (guest)
+    if (auto placed = guest->place(*disk, explanation.host, explanation.notes); !placed)
+      return tl::unexpected(std::move(placed).error());
   explanation.xml = disk::emit(*disk);
   return std::pair(std::move(explanation), std::move(*disk));
 }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "aiolos/agent/agent.h"
 #include "aiolos/disk/disk_config.h"
@@ -20,6 +21,23 @@ struct Volume {
   VolumeInfo info;
   DiskInfo disk_info;
   Driver* driver = nullptr;
+};
+
+/// What a native disk would need of the host's AIO budget.
+struct AioRoom {
+  unsigned new_contexts = 1;            ///< As AioQuestion has it.
+  std::uint64_t reserved_events = 0;    ///< As AioQuestion has it.
+  std::optional<std::uint64_t> aio_nr;  ///< fs.aio-nr at that moment, if it was read again.
+};
+
+/// A guest that is to get the disk. For one decision.
+class Placement {
+ public:
+  virtual ~Placement() = default;
+  /// Asked if native would be right: what it needs here. May reserve it.
+  virtual Result<AioRoom> room(const HostFacts& host) = 0;
+  /// Puts the disk, with the mode that was decided, on one of the guest's engines.
+  virtual Result<void> place(disk::DiskConfig& disk, const HostFacts& host, std::vector<std::string>& notes) = 0;
 };
 
 /// Decides; never changes anything. Borrows all it is given; as safe from several threads as those are.
@@ -39,9 +57,10 @@ class Decider {
                                 VolumeSecrets& secrets) const;
 
   /// Decides with probed facts.
-  /// @param new_contexts as AioQuestion has it.
+  /// @param guest where the disk is to go; nullptr for a decision about the storage alone, which counts one
+  /// AioContext for a native disk.
   Result<std::pair<Explanation, disk::DiskConfig>> decide(const Volume& volume, const Attachment& attachment,
-                                                          unsigned new_contexts) const;
+                                                          Placement* guest) const;
 
  private:
   Result<Volume> read_volume(const JsonNode& connection_info, const JsonNode& disk_info) const;
@@ -51,6 +70,8 @@ class Decider {
   Result<AioQuestion> question(const Volume& volume, const Attachment& attachment, const StorageFacts* facts) const;
   /// The cache mode, and why if it is not the configured or usual one.
   Result<void> choose_cache(const Volume& volume, const StorageFacts* facts, AioQuestion& question) const;
+  /// Decides, with what the guest needs of the host's AIO budget if the disk would be native.
+  Result<AioDecision> decide_within_budget(AioQuestion& question, Placement* guest) const;
   Result<std::optional<std::string>> luks_secret(const VolumeInfo& volume, VolumeSecrets& secrets) const;
   /// The disk that follows from a decision, checked by the model's rules.
   Result<disk::DiskConfig> make_disk(Volume&& volume, Attachment&& attachment, CacheMode cache,

@@ -57,12 +57,6 @@ std::string GuestDisks::free_target_like(std::string_view target) const {
   return fmt::format("{}aa", prefix);
 }
 
-unsigned GuestDisks::contexts_for_new_native_disk() const {
-  for (const auto& disk : disks_)
-    if (disk.driver.io == AioMode::native && !disk.driver.iothread && !disk.driver.iothreads) return 0;
-  return 1;
-}
-
 bool same_source(const disk::DiskConfig& left, const disk::DiskConfig& right) {
   const disk::Source& a = left.source;
   const disk::Source& b = right.source;

@@ -30,9 +30,6 @@ class GuestDisks {
   /// The first name of `target`'s kind (vd., sd., ...) that no disk has.
   std::string free_target_like(std::string_view target) const;
 
-  /// AioContexts that a new native disk without an iothread would add: none if the main loop serves one already.
-  unsigned contexts_for_new_native_disk() const;
-
  private:
   std::vector<disk::DiskConfig> disks_;
 };

@@ -21,7 +21,7 @@
 namespace aiolos {
 namespace {
 
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = 3;
 // Another process holds the write lock only for one small transaction; longer means that something is wrong.
 constexpr int kBusyTimeoutMs = 10'000;
 
@@ -73,6 +73,16 @@ CREATE TABLE holds (
   PRIMARY KEY (attachment, resource)
 ) WITHOUT ROWID;
 CREATE INDEX holders_of ON holds (resource);
+)";
+
+/// What schema 3 added: AIO contexts that volumes claim.
+constexpr const char* kSchema3 = R"(
+CREATE TABLE aio_reservations (
+  attachment INTEGER PRIMARY KEY REFERENCES attachments (id),
+  pid INTEGER,
+  contexts INTEGER NOT NULL,
+  since TEXT NOT NULL
+);
 )";
 
 constexpr const char* kColumns =
@@ -168,6 +178,7 @@ class Journal::Impl {
                                           kSchemaVersion));
     if (version < 1) database_.exec(kSchema);
     if (version < 2) database_.exec(kSchema2);
+    if (version < 3) database_.exec(kSchema3);
     database_.exec(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
     transaction.commit();
   }
@@ -242,9 +253,12 @@ class Journal::Impl {
 namespace {
 
 void release_all(SQLite::Database& database, std::int64_t attachment) {
-  SQLite::Statement release(database, "DELETE FROM holds WHERE attachment = ?");
-  SQLite::bind(release, attachment);
-  release.exec();
+  for (const char* statement :
+       {"DELETE FROM holds WHERE attachment = ?", "DELETE FROM aio_reservations WHERE attachment = ?"}) {
+    SQLite::Statement release(database, statement);
+    SQLite::bind(release, attachment);
+    release.exec();
+  }
 }
 
 }  // namespace
@@ -434,6 +448,41 @@ Result<std::vector<std::string>> Journal::unfinished_effects(std::int64_t attach
 
 Result<std::vector<std::string>> Journal::held_resources(std::int64_t attachment) {
   return impl_->texts("SELECT resource FROM holds WHERE attachment = ? ORDER BY resource", attachment);
+}
+
+Result<void> Journal::reserve_aio(std::int64_t attachment, std::optional<int> pid, unsigned contexts) {
+  return impl_->write([&](SQLite::Database& database) {
+    SQLite::Statement claim(database,
+                            "INSERT OR REPLACE INTO aio_reservations (attachment, pid, contexts, since) "
+                            "VALUES (?, ?, ?, ?)");
+    claim.bind(1, attachment);
+    if (pid) claim.bind(2, *pid);
+    claim.bind(3, contexts);
+    claim.bind(4, impl_->now());
+    claim.exec();
+  });
+}
+
+Result<std::vector<AioReservation>> Journal::aio_reservations() {
+  return impl_->read([&](SQLite::Database& database) {
+    SQLite::Statement query(database,
+                            "SELECT aio_reservations.attachment, domain_name, domain_uuid, target, pid, contexts, since "
+                            "FROM aio_reservations JOIN attachments ON attachments.id = aio_reservations.attachment "
+                            "WHERE state <> 'closed' ORDER BY aio_reservations.attachment");
+    std::vector<AioReservation> reservations;
+    while (query.executeStep()) {
+      AioReservation each;
+      each.attachment = query.getColumn(0).getInt64();
+      each.domain_name = query.getColumn(1).getString();
+      each.domain_uuid = query.getColumn(2).getString();
+      each.target = query.getColumn(3).getString();
+      if (!query.getColumn(4).isNull()) each.pid = query.getColumn(4).getInt();
+      each.contexts = query.getColumn(5).getUInt();
+      each.since = query.getColumn(6).getString();
+      reservations.push_back(std::move(each));
+    }
+    return reservations;
+  });
 }
 
 Result<std::optional<AttachmentRecord>> Journal::find(std::string_view hypervisor, std::string_view domain_uuid,

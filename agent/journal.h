@@ -42,6 +42,17 @@ struct AttachmentRecord {
   std::string created;  ///< When, as ISO 8601 in UTC.
 };
 
+/// AioContexts that a volume's guest needs once the volume is attached, claimed before QEMU is asked.
+struct AioReservation {
+  std::int64_t attachment = 0;
+  std::string domain_name;
+  std::string domain_uuid;
+  std::string target;
+  std::optional<int> pid;  ///< Of the guest's QEMU; nullopt where it is not known.
+  unsigned contexts = 0;   ///< That the guest has with it, all in all.
+  std::string since;       ///< ISO 8601, UTC.
+};
+
 /// `connection_info` with the values of its secrets (passwords, keys) replaced, fit for disk and log.
 Json redact(const Json& connection_info);
 
@@ -77,6 +88,11 @@ class Journal {
   Result<std::vector<std::string>> unfinished_effects(std::int64_t attachment);
   /// What the volume holds of what volumes share: "nfs: mount of /srv/a".
   Result<std::vector<std::string>> held_resources(std::int64_t attachment);
+
+  /// Claims AioContexts for a volume, in place of what it claimed before; it is given back when the volume is closed.
+  Result<void> reserve_aio(std::int64_t attachment, std::optional<int> pid, unsigned contexts);
+  /// What open volumes have claimed, oldest first.
+  Result<std::vector<AioReservation>> aio_reservations();
 
   /// Writes down of all steps whose end is not known that they need no more looking after.
   Result<void> abandon_steps(std::int64_t attachment);

@@ -76,6 +76,7 @@ Result<AttachmentFlows::PlannedGuest> AttachmentFlows::planned_guest(const Domai
   guest.domain.vcpus = engines->vcpus;
   guest.domain.engines = std::move(engines->engines);
   guest.domain.controllers = std::move(engines->controllers);
+  guest.pid = *pid;
   if (*pid) guest.real = machine_.host_probe().process_aio(**pid, domain.uuid);
   for (const disk::DiskConfig& disk : disks->all()) {
     if (!is_planned(disk)) continue;
@@ -87,17 +88,64 @@ Result<AttachmentFlows::PlannedGuest> AttachmentFlows::planned_guest(const Domai
   return guest;
 }
 
+PlanHost AttachmentFlows::plan_host_of(const HostFacts& facts, std::uint64_t reserved) {
+  PlanHost host;
+  host.cpus = facts.cpus.value_or(1);
+  host.iothreads = iothread_facts(facts);
+  host.io_uring_usable = io_uring_usable(facts);
+  if (!facts.aio_nr || !facts.aio_max_nr) return host;
+  const std::uint64_t taken = *facts.aio_nr + reserved;
+  host.contexts_left = static_cast<unsigned>((std::max(*facts.aio_max_nr, taken) - taken) / kAioEventsPerContext);
+  return host;
+}
+
 Result<PlanHost> AttachmentFlows::plan_host_facts() {
   const auto facts = decider_.host();
   if (!facts) return tl::unexpected(facts.error());
-  PlanHost host;
-  host.cpus = facts->cpus.value_or(1);
-  host.iothreads = iothread_facts(*facts);
-  host.io_uring_usable = io_uring_usable(*facts);
-  if (facts->aio_nr && facts->aio_max_nr)
-    host.contexts_left =
-        static_cast<unsigned>((std::max(*facts->aio_max_nr, *facts->aio_nr) - *facts->aio_nr) / kAioEventsPerContext);
-  return host;
+  const auto reserved = outstanding_reservations();
+  if (!reserved) return tl::unexpected(reserved.error());
+  std::uint64_t contexts = 0;
+  for (const ReservedContexts& each : *reserved) contexts += each.contexts;
+  return plan_host_of(*facts, contexts * kAioEventsPerContext);
+}
+
+Result<std::vector<ReservedContexts>> AttachmentFlows::outstanding_reservations() {
+  std::vector<ReservedContexts> outstanding;
+  if (!has_journal()) return outstanding;
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto claimed = (*book)->aio_reservations();
+  if (!claimed) return tl::unexpected(claimed.error());
+  std::map<std::string, unsigned> held;  // by guest, with what was claimed for it already
+  for (const AioReservation& claim : *claimed) {
+    const auto process = claim.pid ? machine_.host_probe().process_aio(*claim.pid, claim.domain_uuid) : std::nullopt;
+    if (claim.pid && !process) continue;  // that QEMU is gone, and with it what it would have taken
+    unsigned& has = held.try_emplace(claim.domain_uuid, process ? process->contexts : 0).first->second;
+    if (claim.contexts <= has) continue;
+    outstanding.push_back({claim.domain_name, claim.domain_uuid, claim.target, claim.contexts - has, claim.since});
+    has = claim.contexts;
+  }
+  return outstanding;
+}
+
+Result<AioBudget> AttachmentFlows::aio_budget() {
+  AioBudget budget;
+  const auto kernel = machine_.host_probe().facts();
+  if (!kernel) return tl::unexpected(kernel.error());
+  budget.aio_nr = kernel->aio_nr;
+  budget.aio_max_nr = kernel->aio_max_nr;
+  const auto domains = machine_.hypervisor().running_domains();
+  if (!domains) return tl::unexpected(domains.error());
+  for (const DomainState& domain : *domains) {
+    const auto pid = machine_.hypervisor().domain_pid(domain.uuid);
+    if (!pid || !*pid) continue;  // gone meanwhile, or on another host
+    if (const auto process = machine_.host_probe().process_aio(**pid, domain.uuid))
+      budget.domains.push_back({domain.name, domain.uuid, **pid, *process});
+  }
+  auto reserved = outstanding_reservations();
+  if (!reserved) return tl::unexpected(reserved.error());
+  budget.reserved = std::move(*reserved);
+  return budget;
 }
 
 Result<PlanReport> AttachmentFlows::plan_once(const DomainState& domain) {
@@ -144,6 +192,75 @@ Result<PlanReport> AttachmentFlows::plan(const std::string& name, bool apply) {
   auto after = plan_once(*domain);
   if (after) after->applied = std::move(applied);
   return after;
+}
+
+// ---- what attach and detach do by themselves ------------------------------------------------------------------------
+
+Result<AttachmentFlows::Pools> AttachmentFlows::planned_pools(const DomainState& domain) {
+  Pools pools;
+  if (!config_.plan.automatic || config_.aio.profile == AioProfile::nova || !domain.running) return pools;
+  const auto guest = planned_guest(domain, /*ask_qemu=*/false);
+  if (!guest) return tl::unexpected(guest.error());
+  const auto host = plan_host_facts();
+  if (!host) return tl::unexpected(host.error());
+  for (const PlannedEngine& engine : plan_queues(guest->domain, *host, config_.plan.limits).engines)
+    pools[engine.id] = engine.pool_max;
+  return pools;
+}
+
+Result<std::vector<PlanChange>> AttachmentFlows::replan(
+    const DomainState& domain, const std::function<bool(const PlanChange&, const QueuePlan&)>& wanted) {
+  const auto lock = locks_.acquire("engines of " + domain.uuid, kEnginesLockTimeout);
+  if (!lock) return tl::unexpected(lock.error());
+  const auto report = plan_once(domain);
+  if (!report) return tl::unexpected(report.error());
+  std::vector<PlanChange> done;
+  for (const PlanChange& change : report->plan.changes) {
+    if (!change.live || !wanted(change, report->plan)) continue;
+    if (const auto applied = apply_change(domain.uuid, change); !applied) return tl::unexpected(applied.error());
+    done.push_back(change);
+  }
+  return done;
+}
+
+void AttachmentFlows::grow_pools(const DomainState& domain, std::vector<std::string>& notes) {
+  const auto pools = planned_pools(domain);
+  // QEMU is asked, which taints the guest, only where its default is not enough.
+  if (pools && std::all_of(pools->begin(), pools->end(), [](const auto& pool) { return pool.second <= kPoolPerDisk; }))
+    return;
+  const auto grows = [](const PlanChange& change, const QueuePlan&) {
+    return change.kind == PlanChange::Kind::pool_max && change.to > change.from.value_or(0);
+  };
+  const auto done = pools ? replan(domain, grows) : tl::unexpected(pools.error());
+  if (!done) {
+    notes.push_back(
+        fmt::format("the AIO engines were not sized anew: {} (aiolos plan --domain {} --apply does it later)",
+                    describe(done.error()), domain.name));
+    if (log_) log_(LogLevel::warning, notes.back());
+    return;
+  }
+  for (const PlanChange& change : *done)
+    notes.push_back(fmt::format("{} raised from {} to {}: {}", describe(change), change.from.value_or(0), change.to,
+                                change.because));
+}
+
+void AttachmentFlows::shrink_pools(const DomainState& domain, const Pools& before) {
+  const auto after = planned_pools(domain);
+  const auto is_less = [&](unsigned engine) {
+    const auto was = before.find(engine);
+    const auto is = after->find(engine);
+    return was != before.end() && is != after->end() && is->second < was->second;
+  };
+  if (after && std::none_of(after->begin(), after->end(), [&](const auto& pool) { return is_less(pool.first); }))
+    return;
+  const auto gives_back = [&](const PlanChange& change, const QueuePlan& plan) {
+    const bool is_pool = change.kind == PlanChange::Kind::pool_max || change.kind == PlanChange::Kind::pool_min;
+    return is_pool && is_less(change.engine) && plan.engine(change.engine)->before.pool_max == before.at(change.engine);
+  };
+  const auto done = after ? replan(domain, gives_back) : tl::unexpected(after.error());
+  if (!done && log_)
+    log_(LogLevel::warning,
+         fmt::format("the AIO engines of '{}' were not sized anew: {}", domain.name, describe(done.error())));
 }
 
 }  // namespace aiolos

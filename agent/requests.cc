@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "requests.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
-
-#include <fmt/format.h>
 
 namespace aiolos {
 namespace {
@@ -13,7 +14,13 @@ namespace {
 Result<Json> drivers(Agent& agent, const JsonView&) { return Json{{"drivers", to_json(agent.drivers())}}; }
 
 Result<Json> host(Agent& agent, const JsonView&) {
-  return agent.host().map([](const HostFacts& facts) { return to_json(facts); });
+  const auto facts = agent.host();
+  if (!facts) return tl::unexpected(facts.error());
+  const auto budget = agent.aio_budget();
+  if (!budget) return tl::unexpected(budget.error());
+  Json answer = to_json(*facts);
+  answer["aio"] = to_json(*budget);
+  return answer;
 }
 
 Result<std::string> string_at(const JsonView& request, std::string_view key) {
@@ -203,6 +210,36 @@ Json to_json(const std::vector<ReconcileEntry>& entries) {
     if (entry.error) list.back()["error"] = to_json(*entry.error)["error"];
   }
   return list;
+}
+
+std::optional<std::uint64_t> AioBudget::contexts_left() const {
+  if (!aio_nr || !aio_max_nr) return std::nullopt;
+  std::uint64_t taken = *aio_nr;
+  for (const ReservedContexts& each : reserved) taken += each.contexts * kAioEventsPerContext;
+  return (std::max(*aio_max_nr, taken) - taken) / kAioEventsPerContext;
+}
+
+Json to_json(const AioBudget& budget) {
+  Json domains = Json::array();
+  for (const AioBudget::Domain& each : budget.domains)
+    domains.push_back({{"name", each.name},
+                       {"uuid", each.uuid},
+                       {"pid", each.pid},
+                       {"contexts", each.aio.contexts},
+                       {"events", each.aio.contexts * kAioEventsPerContext},
+                       {"io_urings", each.aio.io_urings}});
+  Json reserved = Json::array();
+  for (const ReservedContexts& each : budget.reserved)
+    reserved.push_back({{"domain", each.domain},
+                        {"uuid", each.domain_uuid},
+                        {"target", each.target},
+                        {"contexts", each.contexts},
+                        {"events", each.contexts * kAioEventsPerContext},
+                        {"since", each.since}});
+  const auto left = budget.contexts_left();
+  return {{"domains", std::move(domains)},
+          {"reserved", std::move(reserved)},
+          {"contexts_left", left ? Json(*left) : Json(nullptr)}};
 }
 
 Json to_json(const PlanReport& report) {

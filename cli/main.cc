@@ -106,10 +106,15 @@ Result<void> host(const Options& options) {
   if (!agent) return tl::unexpected(agent.error());
   const auto facts = (*agent)->host();
   if (!facts) return tl::unexpected(facts.error());
-  if (options.json)
-    print_json(to_json(*facts));
-  else
-    print(render(*facts));
+  const auto budget = (*agent)->aio_budget();
+  if (!budget) return tl::unexpected(budget.error());
+  if (options.json) {
+    Json answer = to_json(*facts);
+    answer["aio"] = to_json(*budget);
+    print_json(answer);
+  } else {
+    print(render(*facts) + render(*budget));
+  }
   return {};
 }
 

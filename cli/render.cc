@@ -95,6 +95,17 @@ std::string render(const std::vector<DriverListing>& drivers) {
   return text;
 }
 
+std::string render(const AioBudget& budget) {
+  std::string text = fmt::format("AioContexts left    {} (of {} events each)\n", or_unknown(budget.contexts_left()),
+                                 kAioEventsPerContext);
+  for (const AioBudget::Domain& each : budget.domains)
+    text += fmt::format("  {} ({}, process {}) holds {}\n", each.name, each.uuid, each.pid, each.aio.contexts);
+  for (const ReservedContexts& each : budget.reserved)
+    text += fmt::format("  {} for {} of {} ({}) are reserved since {}\n", each.contexts, each.target, each.domain,
+                        each.domain_uuid, each.since);
+  return text;
+}
+
 std::string render(const PlanReport& report) {
   std::string text =
       fmt::format("{} ({}), {}\n", report.domain, report.domain_uuid, report.running ? "running" : "shut off");
@@ -140,9 +151,6 @@ std::string render(const HostFacts& host) {
   text += fmt::format("io_uring_disabled   {}\n", or_unknown(host.io_uring_disabled));
   text += fmt::format("fs.aio-nr           {}\n", or_unknown(host.aio_nr));
   text += fmt::format("fs.aio-max-nr       {}\n", or_unknown(host.aio_max_nr));
-  if (host.aio_nr && host.aio_max_nr && *host.aio_max_nr >= *host.aio_nr)
-    text += fmt::format("AioContexts left    {} (of {} events each)\n",
-                        (*host.aio_max_nr - *host.aio_nr) / kAioEventsPerContext, kAioEventsPerContext);
   const IoThreadFacts iothreads = iothread_facts(host);
   text += fmt::format("iothread pool size  {}\n", yes_no(iothreads.thread_pool));
   text += fmt::format("queues to iothreads {}\n", yes_no(iothreads.queue_mapping));

@@ -15,6 +15,7 @@ std::string render(const std::vector<AttachmentListing>& attachments);
 std::string render(const std::vector<ReconcileEntry>& entries);
 std::string render(const HostFacts& host);
 /// "aiolos: where: message" and what to do next, on a line of its own.
+std::string render(const AioBudget& budget);
 std::string render(const PlanReport& report);
 std::string render(const Error& error);
 

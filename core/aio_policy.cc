@@ -52,10 +52,14 @@ Obstacle over_budget(const AioQuestion& question) {
   const HostFacts& host = question.host;
   if (!host.aio_nr || !host.aio_max_nr) return std::nullopt;
   const std::uint64_t wanted = question.new_contexts * kAioEventsPerContext;
-  const std::uint64_t left = *host.aio_max_nr > *host.aio_nr ? *host.aio_max_nr - *host.aio_nr : 0;
+  const std::uint64_t taken = *host.aio_nr + question.reserved_events;
+  const std::uint64_t left = *host.aio_max_nr > taken ? *host.aio_max_nr - taken : 0;
   if (wanted <= left) return std::nullopt;
-  return fmt::format("native needs {} AIO events and {} of fs.aio-max-nr={} are left; sysctl fs.aio-max-nr={} helps",
-                     wanted, left, *host.aio_max_nr, std::max(*host.aio_max_nr * 2, *host.aio_nr + wanted));
+  const std::string reserved = question.reserved_events == 0
+                                   ? ""
+                                   : fmt::format(" ({} are reserved by other attaches)", question.reserved_events);
+  return fmt::format("native needs {} AIO events and {} of fs.aio-max-nr={} are left{}; sysctl fs.aio-max-nr={} helps",
+                     wanted, left, *host.aio_max_nr, reserved, std::max(*host.aio_max_nr * 2, taken + wanted));
 }
 
 Obstacle known_bad(const HostFacts& host, const std::vector<KnownBadIoUring>& rows) {

@@ -137,7 +137,7 @@ class Planner {
     for (const PlanEngine& engine : domain_.engines)
       if (engine.id != kMainLoop) slots_.push_back({engine.id, false, 0, false});
     std::string because;
-    const unsigned wanted = wanted_iothreads(because);
+    const unsigned wanted = host_.iothreads_are_given ? 0 : wanted_iothreads(because);
     for (unsigned id = 1; slots_.size() < wanted + std::size_t{1}; ++id) {
       if (has_slot(id)) continue;
       slots_.push_back({id, true, 0, false});

@@ -36,7 +36,7 @@ aio: {profile: nova, prefer: io_uring}
 disk_cachemodes: {file: none, block: directsync, network: writeback}
 images: {preallocate: space}
 iscsi: {use_multipath: true, scan_attempts: 7, iface: "7"}
-plan: {max_iothreads: 2, max_threads: 128, aio_max_batch: 16, storage: {nfs: {iops: 5000, latency_ms: 2.5}}}
+plan: {automatic: false, max_iothreads: 2, max_threads: 128, aio_max_batch: 16, storage: {nfs: {iops: 5000, latency_ms: 2.5}}}
 )",
                                    "x.yaml");
   ASSERT_TRUE(config) << describe(config.error());
@@ -48,6 +48,7 @@ plan: {max_iothreads: 2, max_threads: 128, aio_max_batch: 16, storage: {nfs: {io
   EXPECT_EQ(config->aio.prefer, AioMode::io_uring);
   EXPECT_EQ(config->disk_cachemodes.at(SourceKind::block), CacheMode::directsync);
   EXPECT_EQ(config->images.preallocate, Preallocate::space);
+  EXPECT_FALSE(config->plan.automatic);
   EXPECT_EQ(config->plan.limits.max_iothreads, 2U);
   EXPECT_EQ(config->plan.limits.max_threads, 128U);
   EXPECT_EQ(config->plan.limits.aio_max_batch, 16U);

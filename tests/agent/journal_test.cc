@@ -179,11 +179,40 @@ TEST_F(JournalTest, TakesOverAJournalOfTheFirstSchema) {
   open();
   {
     SQLite::Database database(folder_.path() + "/journal.sqlite", SQLite::OPEN_READWRITE);
-    database.exec("DROP TABLE effects; DROP TABLE holds; PRAGMA user_version = 1");
+    database.exec("DROP TABLE effects; DROP TABLE holds; DROP TABLE aio_reservations; PRAGMA user_version = 1");
   }
   const auto journal = open();
   const auto id = journal->open_attachment(record("vdb"));
   EXPECT_TRUE(journal->held_resources(*id)) << "the tables are there again";
+}
+
+TEST_F(JournalTest, TakesOverAJournalOfTheSecondSchema) {
+  open();
+  {
+    SQLite::Database database(folder_.path() + "/journal.sqlite", SQLite::OPEN_READWRITE);
+    database.exec("DROP TABLE aio_reservations; PRAGMA user_version = 2");
+  }
+  EXPECT_TRUE(open()->aio_reservations());
+}
+
+TEST_F(JournalTest, KeepsAReservationUntilTheVolumeIsClosed) {
+  const auto journal = open();
+  const auto first = journal->open_attachment(record("vdb"));
+  const auto second = journal->open_attachment(record("vdc"));
+  ASSERT_TRUE(journal->reserve_aio(*first, 77, 1));
+  ASSERT_TRUE(journal->reserve_aio(*first, 77, 2)) << "again is in place of it";
+  ASSERT_TRUE(journal->reserve_aio(*second, std::nullopt, 3));
+  const auto held = journal->aio_reservations();
+  ASSERT_TRUE(held && held->size() == 2);
+  EXPECT_EQ((*held)[0].target, "vdb");
+  EXPECT_EQ((*held)[0].domain_uuid, "uuid-1");
+  EXPECT_EQ((*held)[0].pid, 77);
+  EXPECT_EQ((*held)[0].contexts, 2U);
+  EXPECT_EQ((*held)[1].pid, std::nullopt);
+  ASSERT_TRUE(journal->close(*first));
+  const auto step = journal->begin_step(*second, Step::disconnect);
+  ASSERT_TRUE(journal->finish_step(*step, AttachmentState::closed));
+  EXPECT_TRUE(journal->aio_reservations()->empty());
 }
 
 TEST_F(JournalTest, FolderThatCannotBeMadeIsAnError) {

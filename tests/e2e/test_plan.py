@@ -119,3 +119,34 @@ def test_what_is_real_is_compared_with_what_is_wanted(fresh_aiolos, fresh_guest,
 def test_unknown_guest_is_named(aiolos, guest):
     missing = aiolos.run("plan", "--config", str(aiolos.config), "--domain", "nobody", "--json", expect=2).error()
     assert "nobody" in missing["message"]
+
+
+def test_attach_and_detach_size_the_engine_of_their_disk(fresh_aiolos, fresh_guest, volumes):
+    """Disks on threads, one after the other, onto the guest's one iothread; and away again."""
+    sizes = []
+    targets = ("vdb", "vdc", "vdd")
+    for dev in targets:
+        volume = volumes.qcow2(f"{dev}.qcow2")
+        attached = fresh_aiolos.attach(volume, "--json", dev=dev).json()
+        assert "iothread='1'" in attached["xml"]
+        fresh_guest.wait_disk(volume.serial)
+        sizes.append(pool_max(fresh_guest, "iothread1"))
+    assert sizes == [64, 128, 192]
+    assert any("raised from 128 to 192" in note for note in attached["notes"])
+    for dev in targets:
+        fresh_aiolos.detach(dev=dev)
+        sizes.append(pool_max(fresh_guest, "iothread1"))
+    assert sizes[3:] == [128, 64, 64]
+
+
+def test_host_shows_who_holds_what(fresh_aiolos, fresh_guest, volumes, direct_io):
+    volume = volumes.raw_written()
+    attached = fresh_aiolos.attach(volume, "--json").json()
+    assert attached["aio"]["mode"] == "native"
+    fresh_guest.check(f"dd if={fresh_guest.wait_disk(volume.serial)} of=/dev/null bs=4k count=1 iflag=direct 2>&1")
+    told = fresh_aiolos.run("host", "--config", str(fresh_aiolos.config), "--json").json()["aio"]
+    assert [(each["name"], each["contexts"], each["events"]) for each in told["domains"]] == [
+        (fresh_guest.name, 2, 2048)], "the main loop's and the iothread's"
+    assert told["reserved"] == []
+    shown = fresh_aiolos.run("host", "--config", str(fresh_aiolos.config)).out
+    assert f"{fresh_guest.name} (" in shown and "holds 2" in shown

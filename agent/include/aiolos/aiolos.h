@@ -6,7 +6,7 @@
  *
  *   command     members                                             answer
  *   drivers                                                         {"drivers": [..]}
- *   host                                                            {"kernel": .., "aio_nr": .., ..}
+ *   host                                                            {"kernel": .., "aio_nr": .., "aio": {..}, ..}
  *   disk_xml    connection_info, disk_info                          {"xml": ".."}
  *   explain     connection_info, disk_info                          {"aio": .., "facts": .., "xml": ".."}
  *   attach      domain, connection_info, disk_info, dry_run?        as explain

@@ -112,6 +112,36 @@ AIOLOS_API std::string_view to_string(ReconcileEntry::Outcome outcome);
 /// [{"hypervisor", "domain", "domain_uuid", "target", "serial", "outcome", "reason", "error"?}]
 AIOLOS_API Json to_json(const std::vector<ReconcileEntry>& entries);
 
+/// AioContexts that a volume has been promised and its guest's QEMU has not taken yet.
+struct ReservedContexts {
+  std::string domain;
+  std::string domain_uuid;
+  std::string target;
+  unsigned contexts = 0;
+  std::string since;  ///< ISO 8601, UTC.
+};
+
+/// Who has this host's Linux AIO.
+struct AioBudget {
+  struct Domain {
+    std::string name;
+    std::string uuid;
+    int pid = 0;
+    ProcessAio aio;
+  };
+  std::optional<std::uint64_t> aio_nr;      ///< sysctl fs.aio-nr, events.
+  std::optional<std::uint64_t> aio_max_nr;  ///< sysctl fs.aio-max-nr, events.
+  std::vector<Domain> domains;              ///< Of this hypervisor, running on this host.
+  std::vector<ReservedContexts> reserved;
+
+  /// Contexts that nobody has and nobody was promised; nullopt if the sysctls are not known.
+  AIOLOS_API std::optional<std::uint64_t> contexts_left() const;
+};
+
+/// {"domains": [{"name", "uuid", "pid", "contexts", "events", "io_urings"}], "reserved": [{"domain", "uuid", "target",
+/// "contexts", "events", "since"}], "contexts_left": n|null}
+AIOLOS_API Json to_json(const AioBudget& budget);
+
 /// A guest's queue plan, what of it was done, and what its QEMU really has.
 struct PlanReport {
   std::string domain;
@@ -161,6 +191,9 @@ class AIOLOS_API Agent {
 
   /// Kernel, libvirt, QEMU, io_uring and the AIO budget of this host.
   virtual Result<HostFacts> host() = 0;
+
+  /// What each running guest holds of the host's Linux AIO, and what is reserved by attaches that have not come so far.
+  virtual Result<AioBudget> aio_budget() = 0;
 
   /// The `<disk>` of a volume that is connected already, or whose place can be computed. Touches nothing.
   virtual Result<std::string> disk_xml(const Json& connection_info, const Json& disk_info) = 0;

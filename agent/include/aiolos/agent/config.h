@@ -47,6 +47,7 @@ struct Config {
     Preallocate preallocate = Preallocate::none;  ///< Nova's preallocate_images.
   } images;
   struct {
+    bool automatic = true;  ///< Attach and detach size the engines' pools by themselves.
     PlanSettings limits;
     std::map<std::string, DiskSpeed, std::less<>> storage;  ///< By driver_volume_type.
   } plan;

@@ -94,6 +94,7 @@ struct AioQuestion {
   /// AioContexts that this disk would be the first native disk of: 1 for a guest without one, 0 if the guest's main
   /// loop has one already.
   unsigned new_contexts = 1;
+  std::uint64_t reserved_events = 0;  ///< Of fs.aio-max-nr, claimed by other attaches and not taken by QEMU yet.
 };
 
 /// The decision, with all that led to it.

@@ -102,6 +102,7 @@ struct PlanHost {
   unsigned cpus = 1;
   IoThreadFacts iothreads;
   std::optional<unsigned> contexts_left;  ///< AioContexts that nobody has or has reserved; nullopt: not known.
+  bool iothreads_are_given = false;       ///< Use those that a guest has, add none.
   bool io_uring_usable = false;           ///< What falls back from native may take io_uring.
 };
 
