@@ -465,10 +465,11 @@ Result<void> Journal::reserve_aio(std::int64_t attachment, std::optional<int> pi
 
 Result<std::vector<AioReservation>> Journal::aio_reservations() {
   return impl_->read([&](SQLite::Database& database) {
-    SQLite::Statement query(database,
-                            "SELECT aio_reservations.attachment, domain_name, domain_uuid, target, pid, contexts, since "
-                            "FROM aio_reservations JOIN attachments ON attachments.id = aio_reservations.attachment "
-                            "WHERE state <> 'closed' ORDER BY aio_reservations.attachment");
+    SQLite::Statement query(
+        database,
+        "SELECT aio_reservations.attachment, domain_name, domain_uuid, target, pid, contexts, since "
+        "FROM aio_reservations JOIN attachments ON attachments.id = aio_reservations.attachment "
+        "WHERE state <> 'closed' ORDER BY aio_reservations.attachment");
     std::vector<AioReservation> reservations;
     while (query.executeStep()) {
       AioReservation each;

@@ -2,10 +2,11 @@
 """The queue plan on a running guest: engines grow with the disks that share them, and what is real is told."""
 
 import json
+import time
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from harness import Aiolos, aiolos_binary
+from harness import Aiolos, aiolos_binary, domain_disks
 
 from guest import Guest
 
@@ -39,26 +40,45 @@ def plan(aiolos, guest, *more: str, **options) -> dict:
     return aiolos.run("plan", "--config", str(aiolos.config), "--domain", guest.name, "--json", *more, **options).json()
 
 
-def plug_in(guest, folder, dev: str, io: str, iothread: int | None = None) -> None:
-    """A disk that somebody else than Aiolos attaches."""
-    path = folder / f"{dev}.raw"
-    path.write_bytes(bytes(1 << 20))
-    document = folder / f"{dev}.xml"
-    on = f" iothread='{iothread}'" if iothread else ""
-    document.write_text(f"<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none' io='{io}'{on}/>"
-                        f"<source file='{path}'/><target dev='{dev}' bus='virtio'/></disk>")
-    guest.virsh("attach-device", guest.name, str(document), "--live")
+def unplug(guest, dev: str) -> None:
+    """Take a disk away, and wait until the guest has released it."""
+    guest.virsh("detach-disk", guest.name, dev, "--live")
+    deadline = time.monotonic() + 60
+    while dev in domain_disks(guest):
+        assert time.monotonic() < deadline, f"the guest keeps {dev}"
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def plug_in(folder):
+    """Attaches disks as somebody else than Aiolos does; they go at the end, if the guest is there still."""
+    made = []
+
+    def plug(guest, dev: str, io: str, iothread: int | None = None) -> None:
+        path = folder / f"{dev}.raw"
+        path.write_bytes(bytes(1 << 20))
+        document = folder / f"{dev}.xml"
+        on = f" iothread='{iothread}'" if iothread else ""
+        document.write_text(f"<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none' io='{io}'{on}/>"
+                            f"<source file='{path}'/><target dev='{dev}' bus='virtio'/></disk>")
+        guest.virsh("attach-device", guest.name, str(document), "--live")
+        made.append((guest, dev))
+
+    yield plug
+    for guest, dev in made:
+        if dev in domain_disks(guest):
+            unplug(guest, dev)
 
 
 def changes(answer: dict, when: str = "live") -> dict:
     return {each["what"]: (each["from"], each["to"]) for each in answer["plan"]["changes"] if each["when"] == when}
 
 
-def test_plan_sizes_engines_by_the_disks_that_share_them(fresh_aiolos, fresh_guest, folder):
+def test_plan_sizes_engines_by_the_disks_that_share_them(fresh_aiolos, fresh_guest, plug_in):
     for dev in ("vdb", "vdc", "vdd"):
-        plug_in(fresh_guest, folder, dev, "threads")
+        plug_in(fresh_guest, dev, "threads")
     for dev in ("vde", "vdf"):
-        plug_in(fresh_guest, folder, dev, "threads", iothread=1)
+        plug_in(fresh_guest, dev, "threads", iothread=1)
 
     planned = plan(fresh_aiolos, fresh_guest)
     assert changes(planned) == {POOL: (64, 192), "thread_pool_max of iothread 1": (64, 128)}
@@ -77,15 +97,15 @@ def test_plan_sizes_engines_by_the_disks_that_share_them(fresh_aiolos, fresh_gue
     # Going down, the minimum goes before the maximum.
     qmp(fresh_guest, "qom-set", path="/objects/main-loop", property="thread-pool-min", value=100)
     for dev in ("vdc", "vdd"):
-        fresh_guest.virsh("detach-disk", fresh_guest.name, dev, "--live")
+        unplug(fresh_guest, dev)
     done = plan(fresh_aiolos, fresh_guest, "--apply")
     assert [each["what"] for each in done["applied"]] == ["thread_pool_min of main loop", POOL]
     assert pool_max(fresh_guest, "main-loop") == 64
 
 
-def test_plan_adds_an_iothread_and_text_says_why(aiolos, guest, folder):
+def test_plan_adds_an_iothread_and_text_says_why(aiolos, guest, plug_in):
     for dev in ("vdb", "vdc"):
-        plug_in(guest, folder, dev, "threads")
+        plug_in(guest, dev, "threads")
     shown = aiolos.run("plan", "--config", str(aiolos.config), "--domain", guest.name, "--apply").out
     assert "done: iothread 1: not set -> 1" in shown
     assert "share this pool" in shown
@@ -95,19 +115,19 @@ def test_plan_adds_an_iothread_and_text_says_why(aiolos, guest, folder):
     guest.virsh("iothreaddel", guest.name, "1", "--live")
 
 
-def test_plan_obeys_the_limits_of_the_configuration(aiolos, guest, folder):
+def test_plan_obeys_the_limits_of_the_configuration(aiolos, guest, plug_in):
     aiolos.configure("plan: {max_iothreads: 0, max_threads: 100}\n")
     for dev in ("vdb", "vdc"):
-        plug_in(guest, folder, dev, "threads")
+        plug_in(guest, dev, "threads")
     planned = plan(aiolos, guest)
     assert {what: to for what, (_, to) in changes(planned).items()} in ({POOL: 100}, {})
     assert planned["plan"]["engines"][0]["after"]["thread_pool_max"] == 100
 
 
-def test_what_is_real_is_compared_with_what_is_wanted(fresh_aiolos, fresh_guest, folder):
+def test_what_is_real_is_compared_with_what_is_wanted(fresh_aiolos, fresh_guest, plug_in):
     real = plan(fresh_aiolos, fresh_guest)["real"]
     assert (real["aio_contexts"], real["aio_contexts_wanted"]) == (0, 0)
-    plug_in(fresh_guest, folder, "vdb", "native", iothread=1)
+    plug_in(fresh_guest, "vdb", "native", iothread=1)
     fresh_guest.check("i=0; while [ ! -e /dev/vda ] && [ $i -lt 50 ]; do sleep 0.2; i=$((i+1)); done;"
                       " dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct 2>&1")
     answer = plan(fresh_aiolos, fresh_guest)
