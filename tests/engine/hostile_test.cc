@@ -47,7 +47,7 @@ class HostileTest : public testing::Test {
 
   /// Waits until the attacker's ring is broken.
   void expect_broken_ring() {
-    for (int i = 0; i < 200 && statistics_[0]->broken_rings.get() == 0; ++i) std::this_thread::sleep_for(10ms);
+    for (int i = 0; i < 2000 && statistics_[0]->broken_rings.get() == 0; ++i) std::this_thread::sleep_for(10ms);
     EXPECT_EQ(statistics_[0]->broken_rings.get(), 1U);
   }
 
