@@ -12,6 +12,7 @@ import pytest
 from each_driver import ready  # noqa: F401  (a fixture)
 from flows import Flows
 from host_state import host_state, wait_for_host_state
+from tools import StorageError
 
 ROUNDS = 100
 
@@ -28,10 +29,13 @@ def test_rounds(ready, flows, request, capsys):  # noqa: F811
     flows.detach()
     before, files = host_state(), flows.open_files()
     times = []
-    for _ in range(ROUNDS):
+    for number in range(1, ROUNDS + 1):
         begun = time.monotonic()
-        flows.attach(info)
-        flows.detach()
+        try:
+            flows.attach(info)
+            flows.detach()
+        except StorageError as error:
+            pytest.fail(f"round {number}, after a median of {statistics.median(times or [0]):.2f} s: {error}")
         times.append(time.monotonic() - begun)
     wait_for_host_state(before)
     assert flows.open_files() == files
