@@ -41,7 +41,9 @@ class Guest {
     auto made = FrontEnd::connect(socket, options);
     if (!made) throw std::runtime_error(describe(made.error()));
     front_end_ = std::move(*made);
-    sectors_ = front_end_->config()->capacity;
+    const auto config = front_end_->config();
+    if (!config) throw std::runtime_error(describe(config.error()));
+    sectors_ = config->capacity;
     driver_ = std::make_unique<BlockDriver>(*front_end_, 0, load.depth, load.bytes);
     if (auto started = front_end_->start(); !started) throw std::runtime_error(describe(started.error()));
     for (unsigned slot = 0; slot < load.depth; ++slot) start(slot);

@@ -226,13 +226,16 @@ Result<void> FrontEnd::tell(Request request, std::span<const std::byte> payload,
 }
 
 Result<virtio_blk_config> FrontEnd::config() {
-  std::array<std::byte, sizeof(ConfigHeader) + sizeof(virtio_blk_config)> payload{};
-  const ConfigHeader wanted{0, sizeof(virtio_blk_config), 0};
+  // No more of it than older back ends have, which give nothing to who asks for more.
+  constexpr std::uint32_t kSize = offsetof(virtio_blk_config, max_secure_erase_sectors);
+  std::array<std::byte, sizeof(ConfigHeader) + kSize> payload{};
+  const ConfigHeader wanted{0, kSize, 0};
   std::memcpy(payload.data(), &wanted, sizeof(wanted));
   const auto answer = call(Request::get_config, payload);
   if (!answer) return tl::unexpected(answer.error());
-  virtio_blk_config config;
-  std::memcpy(&config, answer->payload.data() + sizeof(ConfigHeader), sizeof(config));
+  if (answer->header.size != payload.size()) return fail(ErrorKind::bad_input, "the back end gave no configuration");
+  virtio_blk_config config{};
+  std::memcpy(&config, answer->payload.data() + sizeof(ConfigHeader), kSize);
   return config;
 }
 
