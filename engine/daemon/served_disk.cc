@@ -305,7 +305,8 @@ bool ServedDisk::take_requests(SteadyTime now) {
 bool ServedDisk::take_from(SplitRing& ring, SteadyTime now) {
   unsigned taken = 0;
   if (ring.has_request()) ring.disarm();
-  while (taken < kTurn && ring.has_request() && governor_.admits(last_length_) && share_.budget.start(budget_id_)) {
+  const auto admits = [&] { return ring.resubmits() || governor_.admits(last_length_); };
+  while (taken < kTurn && ring.has_request() && admits() && share_.budget.start(budget_id_)) {
     const auto head = ring.pop();
     if (!head) {
       share_.budget.finish(budget_id_, std::nullopt);

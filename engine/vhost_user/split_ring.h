@@ -66,6 +66,8 @@ class SplitRing {
   // --- requests ---
   /// Whether the driver has something for the device.
   bool has_request();
+  /// Whether the next one was in flight in an earlier process: a drain waits for it.
+  bool resubmits() const { return started_ && !broken_ && !resubmit_.empty(); }
   /// Takes the next request. @return its head, which complete() wants; nullopt if there is none, or the ring broke.
   std::optional<std::uint16_t> pop();
   /// Finds the buffers of a request. @return false if the ring broke over it.
