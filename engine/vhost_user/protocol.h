@@ -129,9 +129,6 @@ struct ConfigHeader {
 };
 inline constexpr std::size_t kConfigSpace = 256;
 
-inline constexpr std::size_t kLargestPayload = sizeof(MemTableHeader) + kMemTableRegions * sizeof(MemoryRegion);
-static_assert(kLargestPayload >= sizeof(ConfigHeader) + kConfigSpace - 4);
-
 /// A message with what came along.
 struct Message {
   MessageHeader header{};
@@ -155,6 +152,7 @@ struct Message {
     header.size += static_cast<std::uint32_t>(size);
   }
 };
-static_assert(sizeof(Message::payload) >= kLargestPayload);
+static_assert(sizeof(Message::payload) >= sizeof(MemTableHeader) + kMemTableRegions * sizeof(MemoryRegion));
+static_assert(sizeof(Message::payload) >= sizeof(ConfigHeader) + kConfigSpace);
 
 }  // namespace aiolos::engine

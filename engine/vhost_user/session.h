@@ -67,8 +67,6 @@ class Session {
   bool draining() const { return draining_; }
 
  private:
-  struct Handler;
-
   Result<Outcome> dispatch(Message& message);
   Result<Outcome> set_features(std::uint64_t features);
   Result<Outcome> set_mem_table(Message& message);
