@@ -78,7 +78,11 @@ void put(FrontEnd& front_end, unsigned index, std::uint64_t address, std::uint32
 const RingAttack kRingAttacks[] = {
     {"HeadBeyondTheRing", [](FrontEnd& f) { f.ring(0).add_head(128); }},
     {"HeadOfAllOnes", [](FrontEnd& f) { f.ring(0).add_head(0xffff); }},
-    {"IndexJumps", [](FrontEnd& f) { f.ring(0).available()->idx = 5000; }},
+    {"IndexJumps",
+     [](FrontEnd& f) {
+       f.ring(0).add_head(0);  // so that there is something to kick for
+       f.ring(0).available()->idx = 5000;
+     }},
     {"EndlessChain",
      [](FrontEnd& f) {
        put(f, 0, FrontEnd::kGuestBase, 16, VRING_DESC_F_NEXT, 1);
