@@ -85,7 +85,7 @@ def commands(tmp_path, two_guests):
     made = Commands(tmp_path)
     yield made
     for guest in two_guests:
-        guest.virsh("destroy", guest.name)
+        guest.destroy(remove_root=False)
         made.start("reconcile", guest).communicate(timeout=60)
 
 
