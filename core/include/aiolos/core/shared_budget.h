@@ -26,11 +26,9 @@ std::vector<unsigned> divide_budget(unsigned capacity, unsigned floor, std::span
 ///
 /// - A disk may always have its floor in flight, whatever the others do; so none starves.
 /// - Its share is what it can use by Little's law: 1.25 times the IOPS it is given times its unloaded latency. Its
-/// window
-///   grows towards the share by doubling, and shrinks towards it as completions give credit back.
+///   window grows towards the share by doubling, and shrinks towards it as completions give credit back.
 /// - What nobody uses is lent to whoever asks. As soon as a disk waits for credit inside its own window, nothing more
-/// is
-///   lent, and the completions of the borrowers pay it back.
+///   is lent, and the completions of the borrowers pay it back.
 class SharedBudget {
  public:
   using Duration = std::chrono::nanoseconds;
