@@ -85,9 +85,11 @@ stop_child() {
   step_child=
 }
 
-# build PRESET: configures and compiles; the logs are in build/
+# build PRESET [TARGET...]: configures and compiles all, or the targets; the logs are in build/
 build() {
+  local preset=$1
+  shift
   cd "$project" || return
-  quietly "build/$1-configure.log" 300 cmake --preset "$1"
-  quietly "build/$1-build.log" 3000 cmake --build --preset "$1"
+  quietly "build/$preset-configure.log" 300 cmake --preset "$preset"
+  quietly "build/$preset-build.log" 3000 cmake --build --preset "$preset" ${1:+--target "$@"}
 }
