@@ -437,12 +437,15 @@ class IscsiDriver : public sdk::BlockVolumeDriver {
   Result<void> end_record(sdk::Call& call, const TargetPortal& target) {
     AIOLOS_TRY(const bool alone, holds_alone(call, record_resource(target)));
     // iscsiadm fails to delete what is not there, as after a crash or for an interface that does not exist.
+    if (!alone || find_session(sysfs_, target, settings_.iface)) return {};
     const std::optional<std::string> record = database_.node_record(target, settings_.iface);
-    if (!alone || !record || find_session(sysfs_, target, settings_.iface)) return {};
-    return call.effect("delete the record of " + target.iqn + " at " + to_string(target.portal), [&] {
-      database_.clean_up(*record);
-      return delete_record(call, target, settings_.iface);
-    });
+    if (record)
+      AIOLOS_CHECK(call.effect("delete the record of " + target.iqn + " at " + to_string(target.portal), [&] {
+        database_.clean_up(*record);
+        return delete_record(call, target, settings_.iface);
+      }));
+    database_.remove_remains(target);
+    return {};
   }
 
   /// The device goes with the session. One whose session stays, but has lost its connection, is left to be deleted

@@ -146,4 +146,16 @@ void Database::clean_up(const std::string& record) const {
   for (const std::string& folder : folders_) ::unlink(draft_of(folder, record).c_str());
 }
 
+void Database::remove_remains(const TargetPortal& node) const {
+  const std::string name = file_name(node.portal);
+  std::error_code ignored;
+  for (const std::string& folder : folders_) {
+    const fs::path target = fs::path(folder) / "nodes" / node.iqn;
+    for (const fs::path& entry : entries(target))
+      if ((entry.filename() == name || entry.filename().string().starts_with(name + ",")) && fs::is_empty(entry, ignored))
+        fs::remove(entry, ignored);
+    if (fs::is_empty(target, ignored)) fs::remove(target, ignored);
+  }
+}
+
 }  // namespace aiolos::iscsi
