@@ -20,6 +20,7 @@ using std::chrono::seconds;
 
 constexpr seconds kAnswerTimeout{5};    // a share that is in use answers statfs(2) in milliseconds
 constexpr seconds kUnmountTimeout{10};  // it writes back what the page cache holds
+constexpr seconds kDetachTimeout{5};    // the mount is gone at once; the rest of the call may wait for the server
 constexpr int kUnmountAttempts = 3;     // as Nova; a process that is ending lets go in between
 constexpr std::chrono::milliseconds kBetweenAttempts{500};
 
@@ -153,14 +154,16 @@ Result<bool> MountPoint::unmount_unless_used(const Mount& mount) const {
 
 Result<void> MountPoint::unmount_lazily(const Mount& mount) const {
   // The system call and nothing else: helpers such as umount.nfs ask the server.
-  AIOLOS_TRY(const CommandResult done,
-             call_.effect(fmt::format("unmount {} from {}, lazily", mount.source, path_), [&] {
-               return run({"umount", "--lazy", "--internal-only", "--no-canonicalize", path_}, kUnmountTimeout, mount);
-             }));
+  const Result<CommandResult> done = call_.effect(
+      fmt::format("unmount {} from {}, lazily", mount.source, path_), [&] {
+        return run({"umount", "--lazy", "--internal-only", "--no-canonicalize", path_}, kDetachTimeout, mount);
+      });
+  if (!done && done.error().kind != ErrorKind::retry) return tl::unexpected(done.error());
   AIOLOS_TRY(const bool mounted, is_mounted());
-  if (!mounted || done.status == 0) return {};
+  if (!mounted || (done && done->status == 0)) return {};
   return aiolos::fail(ErrorKind::retry,
-                      fmt::format("{} cannot be unmounted from {}: {}", mount.source, path_, cause_of(done)),
+                      fmt::format("{} cannot be unmounted from {}: {}", mount.source, path_,
+                                  done ? cause_of(*done) : done.error().message),
                       "unmount it by hand (umount -l), then try again");
 }
 

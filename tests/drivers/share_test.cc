@@ -248,6 +248,29 @@ TEST_F(ShareTest, TakesADeadMountAwayLazilyWithItsLastUser) {
   EXPECT_THAT(ran_.back(), ElementsAre("umount", "--lazy", "--internal-only", "--no-canonicalize", nfs_point_));
 }
 
+TEST_F(ShareTest, AMountThatIsGoneIsGoneEvenIfTheCallWaitsForItsServer) {
+  ASSERT_TRUE(connect(nfs()).has_value());
+  share_answer_ = answer(1, "", "stat: Transport endpoint is not connected\n");
+  EXPECT_CALL(commands_, run(_)).WillRepeatedly(Invoke([this](const Command& command) -> Result<CommandResult> {
+    if (command.argv[0] != "umount") return host(command);
+    table_.pop_back();
+    return fail(ErrorKind::retry, "umount did not end within 5 s", "try again");
+  }));
+  const auto gone = disconnect(nfs());
+  EXPECT_TRUE(gone.has_value()) << describe(gone.error());
+  EXPECT_THAT(journal_.held, IsEmpty());
+}
+
+TEST_F(ShareTest, AMountThatStaysThoughItIsUnmountedLazilyIsAnError) {
+  ASSERT_TRUE(connect(nfs()).has_value());
+  share_answer_ = answer(1, "", "stat: Transport endpoint is not connected\n");
+  EXPECT_CALL(commands_, run(_)).WillRepeatedly(Invoke([this](const Command& command) -> Result<CommandResult> {
+    if (command.argv[0] != "umount") return host(command);
+    return fail(ErrorKind::retry, "umount did not end within 5 s", "try again");
+  }));
+  EXPECT_TRUE(is_error(disconnect(nfs()).error(), ErrorKind::retry, "", "cannot be unmounted"));
+}
+
 // --- the file ---
 
 TEST_F(ShareTest, RefusesWhatIsNoFileOfTheShare) {

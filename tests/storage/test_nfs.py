@@ -220,7 +220,8 @@ def test_mount_whose_server_stopped_is_left_to_who_uses_it_and_else_taken_away(h
             host.share.start()
         host.share.stop()
         with in_time():
-            assert host.attach(host.volume("v"), expect=TRY_AGAIN).error()["where"] == "/data/export"
+            error = host.attach(host.volume("v"), expect=TRY_AGAIN).error()
+        assert error.get("where") == "/data/export", error
         assert not mounted_at(host.place())
         host.share.start()
     host.assert_nothing_left()

@@ -2,8 +2,10 @@
 """Quobyte volumes on a FUSE file system of our own with the marks of Quobyte's, which is not free; see mount.quobyte."""
 
 import json
+import os
 import pathlib
 import signal
+import subprocess
 
 import pytest
 from harness import DONE, FAILED, REFUSED, TRY_AGAIN, write_and_verify
@@ -103,21 +105,41 @@ def test_client_that_died_is_replaced_once_nobody_uses_its_mount(host):
     host.assert_nothing_left()
 
 
-def test_client_that_hangs_is_an_error_in_time(host):
+def test_client_that_hangs_is_an_error_while_the_mount_is_used(host):
     """Nobody's disk hangs with it here: libvirt itself would wait for that one, for 30 s."""
     sparse(host.share.folder / "v")
     host.place().mkdir(parents=True)
     run("mount.quobyte", host.share.export.removeprefix("quobyte://"), host.place())
-    host.share.signal_clients(signal.SIGSTOP)
-    with in_time(30):
-        error = host.attach(host.volume("v"), expect=TRY_AGAIN).error()
-    assert "does not answer" in error["message"]
-    host.share.signal_clients(signal.SIGCONT)
+    user = subprocess.Popen(["sleep", "600"], cwd=host.place())  # an open file would hold up whoever closes it
+    try:
+        host.share.signal_clients(signal.SIGSTOP)
+        with in_time(30):
+            error = host.attach(host.volume("v"), expect=TRY_AGAIN).error()
+        assert "does not answer" in error["message"] and "sleep" in error["message"]
+        host.share.signal_clients(signal.SIGCONT)
+    finally:
+        user.kill()
+        user.wait()
     host.attach(host.volume("v"))
     write_and_verify(host.guest, host.disk("v"))
     host.detach()
     run("umount", host.place())
     host.place().rmdir()
+    host.assert_nothing_left()
+
+
+def test_client_that_hangs_is_replaced_where_nobody_uses_the_mount(host):
+    sparse(host.share.folder / "v")
+    host.place().mkdir(parents=True)
+    run("mount.quobyte", host.share.export.removeprefix("quobyte://"), host.place())
+    hanging = host.share.clients()
+    host.share.signal_clients(signal.SIGSTOP)
+    with in_time(30):
+        host.attach(host.volume("v"))
+    write_and_verify(host.guest, host.disk("v"))
+    host.detach()
+    for pid in hanging:
+        os.kill(pid, signal.SIGKILL)  # the first mount is gone from the table, but not its client
     host.assert_nothing_left()
 
 
