@@ -306,14 +306,18 @@ class Guest:
             raise GuestError("qemu-system-x86_64 is not installed: run scripts/setup run")
         ports = "<controller type='pci' model='pcie-root'/>" + "<controller type='pci' model='pcie-root-port'/>" * 8
         backing = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
+        # TCG leaves the guest's memory barriers out if the domain can never have a second processor (QEMU 7.2,
+        # mttcg_start_vcpu_thread in accel/tcg/tcg-accel-ops-mttcg.c, tcg_gen_mb). But a device that another thread or
+        # process serves needs them, or now and then a kick or an interrupt is lost and the guest waits for ever.
+        spare = 0 if self.virt_type == "kvm" else 1
         # Without a NUMA cell, libvirt 9.0 that has been started anew, as each virsh on an embedded root is, forgets that
         # the memory is shared: it then refuses to plug a vhost-user disk.
-        cell = f"<numa><cell id='0' cpus='0' memory='{self.memory_mib}' unit='MiB' memAccess='shared'/></numa>"
+        cell = f"<numa><cell id='0' cpus='0-{spare}' memory='{self.memory_mib}' unit='MiB' memAccess='shared'/></numa>"
         return f"""<domain type='{self.virt_type}'>
   <name>{self.name}</name>
   <memory unit='MiB'>{self.memory_mib}</memory>
   {backing if self.shared_memory else ""}
-  <vcpu>1</vcpu>
+  <vcpu current='1'>{1 + spare}</vcpu>
   {f"<iothreads>{self.iothreads}</iothreads>" if self.iothreads else ""}
   <os>
     <type arch='x86_64' machine='{self.machine}'>hvm</type>
