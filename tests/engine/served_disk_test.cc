@@ -2,6 +2,7 @@
 // A whole disk: a front end and its guest's driver on one side, a file on the other.
 #include <gmock/gmock.h>
 #include <linux/virtio_config.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #include <cstring>
@@ -219,6 +220,16 @@ TEST_P(ServedDiskTest, FindsRequestsThatWereThereBeforeIt) {
   ASSERT_TRUE(driver.start(0, VIRTIO_BLK_T_IN, 0, kBlock));
   ASSERT_TRUE(front_end->start().has_value());  // and no kick
   EXPECT_TRUE(driver.wait().has_value());
+}
+
+TEST_P(ServedDiskTest, TellsANewDescriptorWhatTheOneBeforeMayHaveBeenTold) {
+  serve();
+  const auto front_end = connect(socket_);
+  const UniqueFd call(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  const std::uint64_t queue = 0;
+  ASSERT_TRUE(front_end->tell(Request::set_vring_call, std::as_bytes(std::span(&queue, 1)), call.get()));
+  std::uint64_t told = 0;
+  EXPECT_EQ(::read(call.get(), &told, sizeof(told)), ssize_t{sizeof(told)}) << "QEMU may have missed a completion";
 }
 
 TEST_P(ServedDiskTest, WritesThroughWhereTheDriverKnowsNoFlush) {

@@ -76,11 +76,14 @@ def start_verify(guest, disks, seconds, depth=16):
                 "(fio /tmp/verify.fio >/tmp/verify.out 2>&1; echo $? >/tmp/verify.status) </dev/null >/dev/null 2>&1 &")
 
 
+WHERE_IT_HANGS = "cat /tmp/verify.out; ps; grep . /sys/block/vd*/inflight; cat /proc/interrupts; dmesg | tail -5"
+
+
 def end_verify(guest, timeout=120):
     """Waits until the load has ended, and has found every block as it wrote it."""
     deadline = time.monotonic() + timeout
     while guest.run("cat /tmp/verify.status 2>/dev/null").status != 0:
-        assert time.monotonic() < deadline, f"fio hangs: {guest.run('cat /tmp/verify.out; dmesg | tail -5').output}"
+        assert time.monotonic() < deadline, f"fio hangs: {guest.run(WHERE_IT_HANGS).output}"
         time.sleep(0.2)
     output = guest.check("cat /tmp/verify.status /tmp/verify.out")
     assert output.split()[0] == "0" and "verify:" not in output, output
