@@ -90,8 +90,13 @@ AttachmentFlows::Settled AttachmentFlows::settle(const AttachmentRecord& listed)
   const bool has_it = disk != nullptr && may_be_of(**record, *disk);
   if (!domain->running && has_it) return keep(**record, "the guest is shut off, and its definition has the disk");
   if (!domain->running) return undo(**record, /*leftovers_possible=*/false, "the guest is shut off without the disk");
-  if (!has_it) return undo(**record, /*leftovers_possible=*/true, "the guest does not have the disk");
-  return settle_attached(**record, *disk);
+  if (has_it) return settle_attached(**record, *disk);
+  Settled undone = undo(**record, /*leftovers_possible=*/true, "the guest does not have the disk");
+  if (undone || undone.error().kind != ErrorKind::retry) return undone;
+  // It may have got the disk meanwhile: libvirt's daemon goes on with the attach of a client that was killed.
+  const auto later = guest_disks(domain->uuid);
+  const disk::DiskConfig* given = later ? later->find(listed.target) : nullptr;
+  return given && may_be_of(**record, *given) ? settle_attached(**record, *given) : undone;
 }
 
 /// The guest runs and has the disk: what was begun with it is finished.

@@ -190,13 +190,29 @@ class LibvirtHypervisor final : public Hypervisor {
     const Result<Found> found = find(domain);
     if (!found) return tl::unexpected(found.error());
     if (found->libvirt.api->virDomainIsActive(found->domain.get()) == 0) return {};
-    const Result<std::string> xml = xml_of(*found->libvirt.api, found->domain.get(), 0);
-    if (!xml) return tl::unexpected(xml.error());
-    if (const auto shown = find_disk(*xml, wanted->target); shown && shown->source == wanted->source)
+    const auto shown = [&]() -> Result<bool> {
+      const Result<std::string> xml = xml_of(*found->libvirt.api, found->domain.get(), 0);
+      if (!xml) return tl::unexpected(xml.error());
+      const auto disk = find_disk(*xml, wanted->target);
+      return disk && disk->source == wanted->source;
+    };
+    const Result<bool> before = shown();
+    if (!before) return tl::unexpected(before.error());
+    if (*before)
       return fail(ErrorKind::bad_input, fmt::format("guest '{}' has disk '{}' in its XML", domain, wanted->target),
                   "detach it");
-    return remove_leftovers(found->libvirt, found->domain.get(), *image, connection_->options().release_timeout,
-                            connection_->options().detach_again);
+    if (auto removed = remove_leftovers(found->libvirt, found->domain.get(), *image,
+                                        connection_->options().release_timeout, connection_->options().detach_again);
+        !removed)
+      return removed;
+    // A daemon goes on with the attach of a client that was killed. Asking QEMU has waited for that job.
+    const Result<bool> after = shown();
+    if (!after) return tl::unexpected(after.error());
+    if (!*after) return {};
+    return fail(ErrorKind::retry,
+                fmt::format("guest '{}' was given disk '{}' meanwhile, by an attach whose caller was killed", domain,
+                            wanted->target),
+                "try again: now the guest has it");
   }
 
   Result<void> detach_disk(const std::string& domain, const std::string& disk_xml, const std::string& target,

@@ -23,6 +23,7 @@ struct World {
   bool failed_attach_is_gone = true;
   std::function<void()> after_attach = [] {};
   std::optional<Error> leftovers_stay;
+  std::function<void()> while_releasing = [] {};
   std::optional<Error> detach_fails;
   std::optional<Error> resize_fails;
   std::optional<Error> probe_fails;
@@ -167,6 +168,7 @@ class FakeMachine : public Machine,
   }
   Result<void> release_leftovers(const std::string&, const std::string&) override {
     world_.happened("release leftovers");
+    world_.while_releasing();
     if (world_.leftovers_stay) return tl::unexpected(*world_.leftovers_stay);
     return {};
   }

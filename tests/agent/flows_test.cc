@@ -407,6 +407,21 @@ TEST_F(Flows, VolumeStaysConnectedWhileTheGuestMayHaveTheDisk) {
   EXPECT_THAT(world_.events, ElementsAre("release leftovers", "release leftovers", "disconnect"));
 }
 
+TEST_F(Flows, ReconcileKeepsADiskThatTheGuestIsGivenMeanwhile) {
+  ASSERT_TRUE(agent_->attach("guest", volume(), disk(), false));
+  const std::string given = world_.disks.at("vdb");
+  ASSERT_TRUE(agent_->detach("guest", "vdb", false));
+  world_.attach_fails = Error{ErrorKind::retry, "libvirt went away", "look", {}};
+  world_.failed_attach_is_gone = false;
+  ASSERT_FALSE(agent_->attach("guest", volume(), disk(), false));
+  world_.leftovers_stay = Error{ErrorKind::retry, "the guest was given it meanwhile", "try again", {}};
+  world_.while_releasing = [&] { world_.disks["vdb"] = given; };
+  const auto entries = agent_->reconcile();
+  ASSERT_EQ(entries->size(), 1u);
+  EXPECT_EQ(entries->front().outcome, ReconcileEntry::Outcome::finished) << entries->front().reason;
+  EXPECT_THAT(states(), ElementsAre("closed", "attached"));
+}
+
 TEST_F(Flows, DiskThatCannotBeTakenBackKeepsItsVolume) {
   world_.after_attach = [this] {
     SQLite::Database(state_.path() + "/journal.sqlite", SQLite::OPEN_READWRITE)

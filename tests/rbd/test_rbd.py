@@ -312,12 +312,17 @@ def test_killed_while_it_asks_the_cluster(aiolos, ceph, guest, volume):
     assert domain_disks(guest) == {}
 
 
-def test_killed_while_the_guest_opens_the_image(aiolos, ceph, guest, volume):
+@pytest.mark.parametrize("qemu_goes_on", ["before", "meanwhile"])
+def test_killed_while_the_guest_opens_the_image(aiolos, ceph, guest, volume, qemu_goes_on):
+    """libvirt's daemon goes on with the attach once QEMU does: before somebody reconciles, or while they do."""
     attach = ["attach", "--domain", guest.name, *aiolos.request(volume.connection_info)]
     pid = guest.qemu_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
         kill_while(aiolos, attach, lambda: len(aiolos.confs()) == 1)
+        if qemu_goes_on == "meanwhile":
+            threading.Timer(2, os.kill, (pid, signal.SIGCONT)).start()
+            reconcile(aiolos)
     finally:
         os.kill(pid, signal.SIGCONT)
     reconcile(aiolos)

@@ -191,8 +191,9 @@ class Hypervisor {
   /// @param disk_xml as it was, or would have been, given to attach_disk. @return success if nothing is held (any
   /// more), or if the domain is not running. A device that holds it is unplugged, for which the guest has some seconds.
   /// ErrorKind::bad_input if there is no such domain, or if the live XML does show the disk (that is for detach_disk);
-  /// ErrorKind::retry naming the image if QEMU holds it still; otherwise whatever kept QEMU from being asked. After any
-  /// failure the volume must stay connected.
+  /// ErrorKind::retry naming the image if QEMU holds it still, or the disk if the live XML shows it now (a daemon goes
+  /// on with the attach of a client that was killed); otherwise whatever kept QEMU from being asked. After any failure
+  /// the volume must stay connected.
   virtual Result<void> release_leftovers(const std::string& domain, const std::string& disk_xml) = 0;
 
   /// Detaches the disk and waits until the guest has released it (libvirt's device-removed event), asking again as
