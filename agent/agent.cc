@@ -28,19 +28,26 @@ std::vector<std::string> capability_names(std::uint32_t capabilities) {
 
 std::string_view thread_model_name(aiolos_thread_model model) {
   switch (model) {
-    case AIOLOS_SERIALIZE_ALL: return "serialize-all";
-    case AIOLOS_PER_TARGET: return "per-target";
-    case AIOLOS_PARALLEL: return "parallel";
+    case AIOLOS_SERIALIZE_ALL:
+      return "serialize-all";
+    case AIOLOS_PER_TARGET:
+      return "per-target";
+    case AIOLOS_PARALLEL:
+      return "parallel";
   }
   return "unknown";
 }
 
 LogLevel to_log_level(aiolos_log_level level) {
   switch (level) {
-    case AIOLOS_LOG_DEBUG: return LogLevel::debug;
-    case AIOLOS_LOG_INFO: return LogLevel::info;
-    case AIOLOS_LOG_WARNING: return LogLevel::warning;
-    default: return LogLevel::error;
+    case AIOLOS_LOG_DEBUG:
+      return LogLevel::debug;
+    case AIOLOS_LOG_INFO:
+      return LogLevel::info;
+    case AIOLOS_LOG_WARNING:
+      return LogLevel::warning;
+    default:
+      return LogLevel::error;
   }
 }
 
@@ -69,7 +76,9 @@ class LazyServices : public CommandRunner, public BlockDevices, public MountTabl
 class AgentImpl : public Agent {
  public:
   AgentImpl(Config config, LogSink log, std::unique_ptr<Machine> machine)
-      : config_(std::move(config)), log_(std::move(log)), machine_(std::move(machine)),
+      : config_(std::move(config)),
+        log_(std::move(log)),
+        machine_(std::move(machine)),
         services_(*machine_),
         locks_(config_.state.dir + "/locks", machine_->clock()) {}
 

@@ -87,8 +87,10 @@ aiolos_agent* aiolos_open(const char* config_path, char** error) {
 char* aiolos_request(aiolos_agent* agent, const char* request) {
   return reply([&]() -> Json {
     if (!agent || !request)
-      return aiolos::to_json(Error{ErrorKind::bad_input, "aiolos_request was given a NULL pointer",
-                                   "pass the agent that aiolos_open returned, and a request", {}});
+      return aiolos::to_json(Error{ErrorKind::bad_input,
+                                   "aiolos_request was given a NULL pointer",
+                                   "pass the agent that aiolos_open returned, and a request",
+                                   {}});
     const auto parsed = aiolos::parse_json(request, "request");
     return parsed ? aiolos::run_request(*agent->agent, *parsed) : aiolos::to_json(parsed.error());
   });

@@ -80,19 +80,19 @@ Apply count_key(Number least, Number most, Number& (*target)(Config&)) {
 /// A key whose value is one of a few words.
 template <typename Enum>
 Apply word_key(std::vector<std::pair<std::string_view, Enum>> words, Enum& (*target)(Config&)) {
-  return [words = std::move(words), target](const Reader& reader, const YAML::Node& node,
-                                            Config& config) -> Result<void> {
-    std::string expected;
-    for (const auto& [word, value] : words) expected += (expected.empty() ? "" : " | ") + std::string(word);
-    const auto text = scalar(reader, node, expected);
-    if (!text) return tl::unexpected(text.error());
-    for (const auto& [word, value] : words) {
-      if (word != *text) continue;
-      target(config) = value;
-      return {};
-    }
-    return reader.error(node, fmt::format("unknown value '{}'", *text), fmt::format("use {}", expected));
-  };
+  return
+      [words = std::move(words), target](const Reader& reader, const YAML::Node& node, Config& config) -> Result<void> {
+        std::string expected;
+        for (const auto& [word, value] : words) expected += (expected.empty() ? "" : " | ") + std::string(word);
+        const auto text = scalar(reader, node, expected);
+        if (!text) return tl::unexpected(text.error());
+        for (const auto& [word, value] : words) {
+          if (word != *text) continue;
+          target(config) = value;
+          return {};
+        }
+        return reader.error(node, fmt::format("unknown value '{}'", *text), fmt::format("use {}", expected));
+      };
 }
 
 Result<std::string> absolute_path(const Reader& reader, const YAML::Node& node) {

@@ -56,8 +56,9 @@ Result<void> Decider::choose_cache(const Volume& volume, const StorageFacts* fac
   if (volume.info.multiattach || config_.disk_cachemodes.contains(question.source))
     return fail(ErrorKind::refused,
                 fmt::format("cache={} needs O_DIRECT, which {} refuses", to_string(*question.cache), refusing),
-                volume.info.multiattach ? std::string("put a volume that guests share on storage with O_DIRECT")
-                                        : fmt::format("set disk_cachemodes: {{{}: writeback}}", to_string(question.source)));
+                volume.info.multiattach
+                    ? std::string("put a volume that guests share on storage with O_DIRECT")
+                    : fmt::format("set disk_cachemodes: {{{}: writeback}}", to_string(question.source)));
   question.cache = CacheMode::writeback;
   question.advice.reasons.push_back(fmt::format("cache=writeback, as {} refuses O_DIRECT", refusing));
   return {};
@@ -95,7 +96,8 @@ Result<std::optional<std::string>> Decider::luks_secret(const VolumeInfo& volume
   return fail(ErrorKind::configuration,
               fmt::format("volume '{}' is encrypted and libvirt has no secret for it", volume.volume_id),
               fmt::format("define a libvirt secret with <usage type='volume'><volume>{}</volume></usage> and set its "
-                          "value", volume.volume_id));
+                          "value",
+                          volume.volume_id));
 }
 
 Result<disk::DiskConfig> Decider::make_disk(Volume&& volume, Attachment&& attachment, CacheMode cache,
@@ -103,8 +105,8 @@ Result<disk::DiskConfig> Decider::make_disk(Volume&& volume, Attachment&& attach
   const auto secret = luks_secret(volume.info, secrets);
   if (!secret) return tl::unexpected(secret.error());
   const auto build = [&] {  // with one return, as a disk is large to move
-    auto disk =
-        build_disk(std::move(volume.info), volume.disk_info, std::move(attachment), cache, io, *secret, config_.aio.profile);
+    auto disk = build_disk(std::move(volume.info), volume.disk_info, std::move(attachment), cache, io, *secret,
+                           config_.aio.profile);
     // Profile nova gives what Nova gives, even what libvirt then refuses.
     if (disk && config_.aio.profile != AioProfile::nova)
       if (auto valid = disk::validate(*disk); !valid) disk = tl::unexpected(std::move(valid).error());

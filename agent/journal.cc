@@ -89,11 +89,12 @@ constexpr const char* kColumns =
     "id, hypervisor, domain_uuid, domain_name, target, volume_type, serial, connection_info, disk_info, attachment, "
     "disk_xml, state, created";
 
-constexpr std::array<std::pair<AttachmentState, std::string_view>, 5> kStates{{{AttachmentState::opened, "opened"},
-                                                                               {AttachmentState::connected, "connected"},
-                                                                               {AttachmentState::attached, "attached"},
-                                                                               {AttachmentState::detached, "detached"},
-                                                                               {AttachmentState::closed, "closed"}}};
+constexpr std::array<std::pair<AttachmentState, std::string_view>, 5> kStates{
+    {{AttachmentState::opened, "opened"},
+     {AttachmentState::connected, "connected"},
+     {AttachmentState::attached, "attached"},
+     {AttachmentState::detached, "detached"},
+     {AttachmentState::closed, "closed"}}};
 
 constexpr std::array<std::pair<Step, std::string_view>, 7> kSteps{{{Step::connect, "connect"},
                                                                    {Step::attach, "attach"},
@@ -134,7 +135,8 @@ bool is_secret_key(std::string key) {
   for (char& c : key) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   // A UUID that names a secret of libvirt's is no secret.
   if (key == "secret_uuid" || key == "secret_type") return false;
-  for (const char* word : {"passw", "passphrase", "keyring", "secret", "private_key", "access_key", "credential", "token"})
+  for (const char* word :
+       {"passw", "passphrase", "keyring", "secret", "private_key", "access_key", "credential", "token"})
     if (key.find(word) != std::string::npos) return true;
   return false;
 }
@@ -174,8 +176,8 @@ class Journal::Impl {
     SQLite::Transaction transaction(database_, SQLite::TransactionBehavior::IMMEDIATE);
     const int version = database_.execAndGet("PRAGMA user_version").getInt();
     if (version > kSchemaVersion)
-      throw SQLite::Exception(fmt::format("written by a newer Aiolos (schema {}, this one knows {})", version,
-                                          kSchemaVersion));
+      throw SQLite::Exception(
+          fmt::format("written by a newer Aiolos (schema {}, this one knows {})", version, kSchemaVersion));
     if (version < 1) database_.exec(kSchema);
     if (version < 2) database_.exec(kSchema2);
     if (version < 3) database_.exec(kSchema3);
@@ -216,12 +218,14 @@ class Journal::Impl {
   }
 
   /// Now, in UTC, as people and SQLite read it.
-  std::string now() const { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(
-      std::chrono::system_clock::to_time_t(clock_.wall()))); }
+  std::string now() const {
+    return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(clock_.wall())));
+  }
 
   static Error to_error(const SQLite::Exception& error) {
     const bool busy = error.getErrorCode() == SQLITE_BUSY || error.getErrorCode() == SQLITE_LOCKED;
-    return {busy ? ErrorKind::retry : ErrorKind::configuration, fmt::format("the journal: {}", error.what()),
+    return {busy ? ErrorKind::retry : ErrorKind::configuration,
+            fmt::format("the journal: {}", error.what()),
             busy ? "another process holds it; try again" : "check the folder that state.dir names, and its free space",
             {}};
   }
@@ -299,8 +303,10 @@ class Journal::VolumeEntry final : public VolumeJournal {
       SQLite::bind(query, std::string(resource));
       Holders holders;
       while (query.executeStep()) {
-        if (query.getColumn(0).getInt64() == attachment_) holders.held = true;
-        else ++holders.others;
+        if (query.getColumn(0).getInt64() == attachment_)
+          holders.held = true;
+        else
+          ++holders.others;
       }
       return holders;
     });
@@ -353,8 +359,8 @@ Result<std::int64_t> Journal::open_attachment(const AttachmentRecord& record) {
                              "serial, connection_info, disk_info, state, created, changed) "
                              "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'opened', ?, ?)");
     const std::string now = impl_->now();
-    SQLite::bind(insert, record.hypervisor, record.domain_uuid, record.domain_name, record.target, record.volume_type, record.serial,
-                 redact(record.connection_info).dump(), record.disk_info.dump(), now, now);
+    SQLite::bind(insert, record.hypervisor, record.domain_uuid, record.domain_name, record.target, record.volume_type,
+                 record.serial, redact(record.connection_info).dump(), record.disk_info.dump(), now, now);
     insert.exec();
     return static_cast<std::int64_t>(database.getLastInsertRowid());
   });
@@ -420,8 +426,9 @@ Result<std::vector<Step>> Journal::unfinished_steps(std::int64_t attachment) {
 
 Result<void> Journal::abandon_steps(std::int64_t attachment) {
   return impl_->write([&](SQLite::Database& database) {
-    SQLite::Statement end(database, "UPDATE steps SET phase = 'failed', error = 'interrupted', ended = ? "
-                                    "WHERE attachment = ? AND phase = 'intent'");
+    SQLite::Statement end(database,
+                          "UPDATE steps SET phase = 'failed', error = 'interrupted', ended = ? "
+                          "WHERE attachment = ? AND phase = 'intent'");
     SQLite::bind(end, impl_->now(), attachment);
     end.exec();
   });
@@ -441,9 +448,10 @@ std::unique_ptr<VolumeJournal> Journal::volume_journal(std::int64_t attachment, 
 }
 
 Result<std::vector<std::string>> Journal::unfinished_effects(std::int64_t attachment) {
-  return impl_->texts("SELECT what FROM effects JOIN steps ON steps.id = effects.step WHERE attachment = ? AND "
-                      "effects.phase = 'intent' AND steps.phase <> 'done' ORDER BY effects.id",
-                      attachment);
+  return impl_->texts(
+      "SELECT what FROM effects JOIN steps ON steps.id = effects.step WHERE attachment = ? AND "
+      "effects.phase = 'intent' AND steps.phase <> 'done' ORDER BY effects.id",
+      attachment);
 }
 
 Result<std::vector<std::string>> Journal::held_resources(std::int64_t attachment) {
@@ -491,7 +499,8 @@ Result<std::optional<AttachmentRecord>> Journal::find(std::string_view hyperviso
   return impl_->read([&](SQLite::Database& database) {
     SQLite::Statement query(database, fmt::format("SELECT {} FROM attachments WHERE hypervisor = ? AND "
                                                   "domain_uuid = ? AND target = ? AND (state <> 'closed' OR ?) "
-                                                  "ORDER BY state = 'closed', id DESC LIMIT 1", kColumns));
+                                                  "ORDER BY state = 'closed', id DESC LIMIT 1",
+                                                  kColumns));
     SQLite::bind(query, std::string(hypervisor), std::string(domain_uuid), std::string(target), closed_too ? 1 : 0);
     std::optional<AttachmentRecord> record;
     if (query.executeStep()) record = read_record(query);

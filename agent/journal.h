@@ -73,8 +73,8 @@ class Journal {
 
   /// Writes down that `step` is about to happen. @return the step's id.
   Result<std::int64_t> begin_step(std::int64_t attachment, Step step);
-  /// Writes down that it happened, and the state that follows; a volume that is closed holds nothing any more. @param result what to remember of it (connect: the
-  /// driver's attachment).
+  /// Writes down that it happened, and the state that follows; a volume that is closed holds nothing any more. @param
+  /// result what to remember of it (connect: the driver's attachment).
   Result<void> finish_step(std::int64_t step, AttachmentState state, const Json& result = nullptr);
   /// Writes down that it failed and left nothing behind; the state stays.
   Result<void> fail_step(std::int64_t step, const Error& error);

@@ -62,8 +62,8 @@ Result<LockFile> LockFile::acquire(const std::string& dir, std::string_view key,
       return fail(ErrorKind::configuration, fmt::format("cannot lock {}: {}", path, errno_text(errno)),
                   "use a file system with locks for state.dir");
     if (clock.now() >= deadline)
-      return fail(ErrorKind::retry, fmt::format("'{}' is being worked on by another process for over {} ms", key,
-                                                timeout.count()),
+      return fail(ErrorKind::retry,
+                  fmt::format("'{}' is being worked on by another process for over {} ms", key, timeout.count()),
                   "try again; `fuser " + path + "` shows which process it is");
     clock.sleep_until(clock.now() + kPoll);
   }

@@ -11,8 +11,8 @@
 
 namespace aiolos {
 
-/// A held lock; released when it goes, also when the process dies. Its file goes with it, so that a host does not gather
-/// one for each volume it ever had; only a process that died leaves its file. Movable.
+/// A held lock; released when it goes, also when the process dies. Its file goes with it, so that a host does not
+/// gather one for each volume it ever had; only a process that died leaves its file. Movable.
 class LockFile {
  public:
   /// Waits for DIR/NAME-of-the-key.lock. @param dir made if it does not exist. @param key any text.

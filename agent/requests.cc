@@ -58,7 +58,9 @@ Result<DiskMembers> disk_at(const JsonView& request) {
 Result<Json> disk_xml(Agent& agent, const JsonView& request) {
   return volume_at(request)
       .and_then([&](const VolumeMembers& volume) { return agent.disk_xml(volume.connection_info, volume.disk_info); })
-      .map([](std::string xml) { return Json{{"xml", std::move(xml)}}; });
+      .map([](std::string xml) {
+        return Json{{"xml", std::move(xml)}};
+      });
 }
 
 Result<Json> explain(Agent& agent, const JsonView& request) {

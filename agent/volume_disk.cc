@@ -30,9 +30,8 @@ Result<void> read_members(const NodeView& object, AioProfile profile, Into& into
     if (!one) done = std::move(one);
     return done.has_value();
   };
-  [&]<std::size_t... row>(std::index_sequence<row...>) {
-    static_cast<void>((read.template operator()<row>() && ...));
-  }(std::make_index_sequence<members.size()>());
+  [&]<std::size_t... row>(std::index_sequence<row...>) { static_cast<void>((read.template operator()<row>() && ...)); }
+  (std::make_index_sequence<members.size()>());
   return done;
 }
 
@@ -98,14 +97,21 @@ Result<void> read_access_mode(const NodeView& value, AioProfile, VolumeInfo& vol
 /// Whether a value is what Python calls true: Nova and Cinder pass flags that way.
 bool truthy(const JsonNode& value) {
   switch (value.type()) {
-    case JsonNode::Type::null: return false;
-    case JsonNode::Type::boolean: return value.boolean();
-    case JsonNode::Type::natural: return value.natural() != 0;
-    case JsonNode::Type::negative: return true;
-    case JsonNode::Type::real: return value.real() != 0;
-    case JsonNode::Type::string: return !value.string().empty();
+    case JsonNode::Type::null:
+      return false;
+    case JsonNode::Type::boolean:
+      return value.boolean();
+    case JsonNode::Type::natural:
+      return value.natural() != 0;
+    case JsonNode::Type::negative:
+      return true;
+    case JsonNode::Type::real:
+      return value.real() != 0;
+    case JsonNode::Type::string:
+      return !value.string().empty();
     case JsonNode::Type::array:
-    case JsonNode::Type::object: return value.size() != 0;
+    case JsonNode::Type::object:
+      return value.size() != 0;
   }
   return false;
 }
@@ -175,9 +181,7 @@ Result<Enum> read_word(const NodeView& value) {
               value.pointer());
 }
 
-disk::Text text_unless_empty(std::string&& text) {
-  return text.empty() ? disk::Text() : disk::Text(std::move(text));
-}
+disk::Text text_unless_empty(std::string&& text) { return text.empty() ? disk::Text() : disk::Text(std::move(text)); }
 
 /// Sets `target` to the word, if there is one. A driver that publishes a word libvirt has not is at fault.
 template <typename Enum>
@@ -366,9 +370,9 @@ void set_iotune(disk::DiskConfig& disk, const QosLimits& limits) {
   if (!is_limited && !iotune.group_name) disk.iotune.reset();
 }
 
-Result<disk::DiskConfig> build_disk(VolumeInfo&& volume, const DiskInfo& info, Attachment&& attachment,
-                                    CacheMode cache, std::optional<AioMode> io,
-                                    const std::optional<std::string>& secret_uuid, AioProfile profile) {
+Result<disk::DiskConfig> build_disk(VolumeInfo&& volume, const DiskInfo& info, Attachment&& attachment, CacheMode cache,
+                                    std::optional<AioMode> io, const std::optional<std::string>& secret_uuid,
+                                    AioProfile profile) {
   Result<disk::DiskConfig> made(tl::in_place);  // returned as it is: a disk is large to move
   disk::DiskConfig& disk = *made;
   disk.device = info.type;

@@ -24,8 +24,8 @@ struct DiskInfo {
   std::optional<std::uint64_t> boot_index;  ///< Boot order, from 1.
 };
 
-/// Reads {"bus", "dev", "type", "unit", "boot_index"}; null is as good as absent. ErrorKind::bad_input with the pointer,
-/// also for a member that is unknown or means nothing; profile nova passes over those.
+/// Reads {"bus", "dev", "type", "unit", "boot_index"}; null is as good as absent. ErrorKind::bad_input with the
+/// pointer, also for a member that is unknown or means nothing; profile nova passes over those.
 Result<DiskInfo> parse_disk_info(const JsonNode& disk_info, AioProfile profile);
 
 /// What connection_info says of every volume, whatever its storage. Views the document's texts.
@@ -56,8 +56,8 @@ struct QosLimits {
   std::string group;                            ///< Throttle group; empty for the one the disk is in.
 };
 
-/// Reads qos_specs, as connection_info has them, for a disk that is attached already. ErrorKind::bad_input also for a key
-/// that is no limit.
+/// Reads qos_specs, as connection_info has them, for a disk that is attached already. ErrorKind::bad_input also for a
+/// key that is no limit.
 Result<QosLimits> parse_qos_limits(const JsonNode& specs);
 
 /// Puts limits into a disk's <iotune>.
@@ -67,8 +67,8 @@ void set_iotune(disk::DiskConfig& disk, const QosLimits& limits);
 /// @param volume,attachment what they own is taken over.
 /// @param secret_uuid of the libvirt secret that opens a LUKS volume, if it is one.
 /// @return an error where the attachment holds a word or port that libvirt does not know.
-Result<disk::DiskConfig> build_disk(VolumeInfo&& volume, const DiskInfo& info, Attachment&& attachment,
-                                    CacheMode cache, std::optional<AioMode> io,
-                                    const std::optional<std::string>& secret_uuid, AioProfile profile);
+Result<disk::DiskConfig> build_disk(VolumeInfo&& volume, const DiskInfo& info, Attachment&& attachment, CacheMode cache,
+                                    std::optional<AioMode> io, const std::optional<std::string>& secret_uuid,
+                                    AioProfile profile);
 
 }  // namespace aiolos

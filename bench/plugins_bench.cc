@@ -7,8 +7,8 @@
 namespace aiolos {
 namespace {
 
-/// dlopen, checks and init of all of them, and unloading again. The first round reads the files from disk; the rest find
-/// them in the page cache, as a second command on a host does.
+/// dlopen, checks and init of all of them, and unloading again. The first round reads the files from disk; the rest
+/// find them in the page cache, as a second command on a host does.
 void load_plugins(benchmark::State& state) {
   std::size_t loaded = 0;
   for (auto _ : state) {

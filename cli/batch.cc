@@ -58,8 +58,8 @@ class Input {
  public:
   explicit Input(int fd) : fd_(fd) {}
 
-  /// Waits for a line and takes what came with it; the last may lack its newline. No lines at the end of the input. They
-  /// live as long as `buffer` is not used again. @return how many bytes they are.
+  /// Waits for a line and takes what came with it; the last may lack its newline. No lines at the end of the input.
+  /// They live as long as `buffer` is not used again. @return how many bytes they are.
   Result<std::size_t> take(ChunkBuffer& buffer, Chunk& chunk) {
     std::size_t filled = rest_.size();
     if (buffer.capacity() < filled + kChunk / 2) buffer.grow(filled + kChunk, 0);

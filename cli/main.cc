@@ -13,8 +13,8 @@
 #include <string_view>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "aiolos/agent/agent.h"
 #include "batch.h"
@@ -300,8 +300,8 @@ void declare(CLI::App& app, Options& options, Run& run) {
   add_hypervisor(command, options);
   runs(command, host);
 
-  command = add_command(app, "disk-xml", "Print the XML of a volume that is connected already; touches nothing",
-                        options);
+  command =
+      add_command(app, "disk-xml", "Print the XML of a volume that is connected already; touches nothing", options);
   add_volume(command, options);
   add_hypervisor(command, options);
   command->add_flag("--batch", options.batch, "Read JSON lines {connection_info, disk_info}, print a JSON line each")
@@ -342,7 +342,9 @@ void declare(CLI::App& app, Options& options, Run& run) {
   command = add_command(app, "qos", "Replace the limits of an attached disk", options);
   add_disk(command, options);
   add_hypervisor(command, options);
-  command->add_option("--specs", options.specs, "qos_specs as a JSON file: {\"read_iops_sec\": 500}; '-' is standard input")
+  command
+      ->add_option("--specs", options.specs,
+                   "qos_specs as a JSON file: {\"read_iops_sec\": 500}; '-' is standard input")
       ->required();
   runs(command, qos);
 
@@ -389,8 +391,10 @@ int main(int argc, char** argv) {
   // Some of it may have failed earlier, when a buffer was full.
   const bool failed_before = std::ferror(stdout) != 0;
   if (std::fflush(stdout) == 0 && !failed_before) return status;
-  const int unwritten = report(/*json=*/false, Error{ErrorKind::storage, "cannot write to standard output",
-                                                     "check where it goes: whether that is full, or closed", {}});
+  const int unwritten = report(/*json=*/false, Error{ErrorKind::storage,
+                                                     "cannot write to standard output",
+                                                     "check where it goes: whether that is full, or closed",
+                                                     {}});
   return status != 0 ? status : unwritten;
 }
 

@@ -62,7 +62,8 @@ std::string render(const std::vector<AttachmentListing>& attachments) {
     text += fmt::format("{} of {} ({}, {}): {} since {}: {} volume '{}'\n", each.target, each.domain, each.domain_uuid,
                         each.hypervisor, each.state, each.since, each.volume_type, each.serial);
     for (const std::string& resource : each.holds) text += fmt::format("  holds {}\n", resource);
-    for (const std::string& effect : each.unfinished_effects) text += fmt::format("  begun and not finished: {}\n", effect);
+    for (const std::string& effect : each.unfinished_effects)
+      text += fmt::format("  begun and not finished: {}\n", effect);
     if (!each.unfinished.empty())
       text += fmt::format("  not known how it ended: {}; run aiolos reconcile\n", fmt::join(each.unfinished, ", "));
   }

@@ -187,8 +187,9 @@ class Validator {
 
   void formats() {
     // Source: libvirt, storagecommon.rng, storageFormat; "aio" is libvirt's old word for raw.
-    static constexpr std::string_view kFormats[] = {"raw",  "dir",  "bochs", "cloop", "dmg",  "iso",   "vpc",  "vdi", "fat",
-                                                    "vhd",  "ploop", "cow",  "qcow",  "qcow2", "qed",  "vmdk", "aio"};
+    static constexpr std::string_view kFormats[] = {"raw",  "dir",   "bochs", "cloop", "dmg",   "iso",
+                                                    "vpc",  "vdi",   "fat",   "vhd",   "ploop", "cow",
+                                                    "qcow", "qcow2", "qed",   "vmdk",  "aio"};
     if (!disk_.driver.type || *disk_.driver.type == "qcow2") return;
     if (std::find(std::begin(kFormats), std::end(kFormats), *disk_.driver.type) == std::end(kFormats))
       refuse("disk/driver/@type", *disk_.driver.type, "is no image format that libvirt knows", "use raw or qcow2");

@@ -149,8 +149,8 @@ class XmlWriter {
   using Bytes [[gnu::vector_size(16)]] = signed char;
   static constexpr std::size_t kStep = sizeof(Bytes);
 
-  /// Whether none of the bytes may need an escape, in XML or JSON, and all are ASCII. They are letters, digits and dashes
-  /// nearly always.
+  /// Whether none of the bytes may need an escape, in XML or JSON, and all are ASCII. They are letters, digits and
+  /// dashes nearly always.
   static bool is_plain(Bytes bytes) {
     const Bytes special = (bytes < 0x20) | (bytes == '&') | (bytes == '\'') | (bytes == '<') | (bytes == '>') |
                           (bytes == '"') | (bytes == '\\');  // what is not ASCII is negative

@@ -33,8 +33,7 @@ Obstacle no_o_direct(const AioQuestion& question) {
     return fmt::format("native needs O_DIRECT, which {} does not use", cache_name(question.cache));
   for (const LayerFacts& layer : question.storage.chain) {
     if (layer.o_direct == false) return fmt::format("native needs O_DIRECT, which {} refuses", layer.path);
-    if (!layer.o_direct)
-      return fmt::format("native needs O_DIRECT, which could not be tried on {}", layer.path);
+    if (!layer.o_direct) return fmt::format("native needs O_DIRECT, which could not be tried on {}", layer.path);
   }
   return std::nullopt;
 }
@@ -297,12 +296,13 @@ AioAdvice advise_by_allocation(const StorageFacts* facts, std::string_view stora
       permit_native(advice, fmt::format("{} is fully allocated: writing changes no metadata", storage));
       break;
     case Allocation::sparse:
-      refuse_native(advice, fmt::format("{} is sparse: io_submit(2) can block QEMU while the file system allocates",
-                                        storage));
+      refuse_native(advice,
+                    fmt::format("{} is sparse: io_submit(2) can block QEMU while the file system allocates", storage));
       break;
     case Allocation::thin:
       refuse_native(advice, fmt::format("{} is thinly provisioned on this host: a write may have to allocate, and "
-                                        "io_submit(2) can block QEMU meanwhile", storage));
+                                        "io_submit(2) can block QEMU meanwhile",
+                                        storage));
       break;
     case Allocation::unknown:
       refuse_native(advice, fmt::format("whether {} is fully allocated is not known", storage));
@@ -313,11 +313,10 @@ AioAdvice advise_by_allocation(const StorageFacts* facts, std::string_view stora
 
 AioAdvice advise_remote_block(const StorageFacts* facts, std::string_view storage) {
   const Allocation allocation = facts ? facts->allocation() : Allocation::unknown;
-  if (allocation == Allocation::thin || allocation == Allocation::sparse)
-    return advise_by_allocation(facts, storage);
+  if (allocation == Allocation::thin || allocation == Allocation::sparse) return advise_by_allocation(facts, storage);
   AioAdvice advice = permit_all_but_native();
-  permit_native(advice, fmt::format("{} is a block device: its target allocates, out of this host's file systems",
-                                    storage));
+  permit_native(advice,
+                fmt::format("{} is a block device: its target allocates, out of this host's file systems", storage));
   return advice;
 }
 

@@ -19,8 +19,8 @@ void put_version(Json& object, const char* key, const std::optional<Version>& va
 
 /// An enum member that is spelled in JSON as `from_string` reads it; `target` stays as it is if absent.
 template <typename Enum>
-Result<void> read_enum(const JsonView& object, std::string_view key, std::optional<Enum> (*from_string)(std::string_view),
-                       std::string_view expected, Enum& target) {
+Result<void> read_enum(const JsonView& object, std::string_view key,
+                       std::optional<Enum> (*from_string)(std::string_view), std::string_view expected, Enum& target) {
   const auto text = object.find_string(key);
   if (!text) return tl::unexpected(text.error());
   if (!*text) return {};
@@ -64,8 +64,7 @@ Result<LayerFacts> layer_from_json(const JsonView& value) {
   if (!path) return tl::unexpected(path.error());
   layer.path = *path;
   Result<void> done = assign(value.find_string("format"), layer.format);
-  if (done)
-    done = read_enum(value, "kind", source_kind_from_string, "file, block or network", layer.kind);
+  if (done) done = read_enum(value, "kind", source_kind_from_string, "file, block or network", layer.kind);
   if (done)
     done = read_enum(value, "allocation", allocation_from_string, "full, sparse, thin or unknown", layer.allocation);
   if (done) done = assign(value.find_boolean("o_direct"), layer.o_direct);

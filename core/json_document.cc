@@ -41,7 +41,9 @@ class Block {
 class Tape {
  public:
   Tape(const simdjson::dom::document& document, Block& block)
-      : words_(document.tape.get()), strings_(reinterpret_cast<const char*>(document.string_buf.get())), block_(block) {}
+      : words_(document.tape.get()),
+        strings_(reinterpret_cast<const char*>(document.string_buf.get())),
+        block_(block) {}
 
   JsonNode root() {
     at_ = 1;  // behind the word that stands for the document

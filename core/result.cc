@@ -13,9 +13,12 @@ struct KindRow {
 };
 
 constexpr std::array kKinds{
-    KindRow{ErrorKind::bad_input, "bad_input", 2}, KindRow{ErrorKind::configuration, "configuration", 2},
-    KindRow{ErrorKind::refused, "refused", 3},     KindRow{ErrorKind::retry, "retry", 4},
-    KindRow{ErrorKind::storage, "storage", 1},     KindRow{ErrorKind::hypervisor, "hypervisor", 1},
+    KindRow{ErrorKind::bad_input, "bad_input", 2},
+    KindRow{ErrorKind::configuration, "configuration", 2},
+    KindRow{ErrorKind::refused, "refused", 3},
+    KindRow{ErrorKind::retry, "retry", 4},
+    KindRow{ErrorKind::storage, "storage", 1},
+    KindRow{ErrorKind::hypervisor, "hypervisor", 1},
     KindRow{ErrorKind::bug, "bug", 1},
 };
 

@@ -61,7 +61,8 @@ Error libvirt_error(int code, int domain, const std::string& text, const std::st
     }
   if (text.find(kWrongPassphrase) != std::string::npos) {
     error.kind = ErrorKind::configuration;
-    error.next = "give the volume's libvirt secret the passphrase that the volume was encrypted with: virsh secret-set-value";
+    error.next =
+        "give the volume's libvirt secret the passphrase that the volume was encrypted with: virsh secret-set-value";
   }
   // A daemon that can't be reached is reported by the RPC client as a "system error" of socket calls.
   if (code == VIR_ERR_SYSTEM_ERROR && domain == VIR_FROM_RPC) {

@@ -168,8 +168,7 @@ Result<fs::path> check_plugin_file(const fs::path& file) {
     return unusable(file, fmt::format("cannot be read: {}", errno_text(errno)), "make it readable (chmod a+r)");
   struct stat facts;
   if (::fstat(fd.get(), &facts) != 0)
-    return unusable(file, fmt::format("cannot be looked at: {}", errno_text(errno)),
-                    "look at the disk that holds it");
+    return unusable(file, fmt::format("cannot be looked at: {}", errno_text(errno)), "look at the disk that holds it");
   if (S_ISDIR(facts.st_mode)) return unusable(file, "is a folder", "put plugins themselves into the plugin folder");
   if (!S_ISREG(facts.st_mode)) return unusable(file, "is no regular file", "remove it from the plugin folder");
   if (const auto done = check_writers(facts, file, resolved); !done) return tl::unexpected(done.error());

@@ -396,8 +396,8 @@ int lock(aiolos_call* call, const char* name, uint32_t timeout_ms) noexcept {
         fail_call(call, {ErrorKind::bug, fmt::format("the plugin has the lock '{}' already", readable(name)), {}, {}});
         return 1;
       }
-    auto held = call->services->locks->acquire(fmt::format("{}/{}", call->plugin, name),
-                                               std::chrono::milliseconds(timeout_ms));
+    auto held =
+        call->services->locks->acquire(fmt::format("{}/{}", call->plugin, name), std::chrono::milliseconds(timeout_ms));
     if (!held) {
       fail_call(call, std::move(held).error());
       return 1;

@@ -138,7 +138,7 @@ class LoadedRegistry final : public Registry {
   const PluginServices services_;
   std::vector<std::unique_ptr<LoadedDriver>> drivers_;
   std::vector<RejectedPlugin> rejected_;
-  std::optional<Error> unread_folder_;  // the error of the first folder that could not be used
+  std::optional<Error> unread_folder_;                    // the error of the first folder that could not be used
   std::vector<std::pair<std::string, Driver*>> by_type_;  // by name; too few for a map to pay
 };
 

@@ -152,7 +152,8 @@ void Database::remove_remains(const TargetPortal& node) const {
   for (const std::string& folder : folders_) {
     const fs::path target = fs::path(folder) / "nodes" / node.iqn;
     for (const fs::path& entry : entries(target))
-      if ((entry.filename() == name || entry.filename().string().starts_with(name + ",")) && fs::is_empty(entry, ignored))
+      if ((entry.filename() == name || entry.filename().string().starts_with(name + ",")) &&
+          fs::is_empty(entry, ignored))
         fs::remove(entry, ignored);
     if (fs::is_empty(target, ignored)) fs::remove(target, ignored);
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Volumes that are on this host already: block devices (type `local`, as Nova has it) and image files (type `file`).
 //
-// Source of `local`: Nova 26, virt/libvirt/volume/volume.py, LibvirtVolumeDriver. Connecting looks whether the volume is
-// what the connection_info says, activates a logical volume that is not, and preallocates raw images where
+// Source of `local`: Nova 26, virt/libvirt/volume/volume.py, LibvirtVolumeDriver. Connecting looks whether the volume
+// is what the connection_info says, activates a logical volume that is not, and preallocates raw images where
 // images.preallocate asks so.
 //
 // A file system that hangs (a dead NFS server) never answers a system call, and no limit can be set to one. So the

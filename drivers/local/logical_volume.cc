@@ -17,8 +17,8 @@ using std::chrono::seconds;
 constexpr seconds kLvmTimeout{30};  // lvchange waits up to 5.4 s for a busy volume, and for other LVM commands' locks
 
 // Folders of /dev that are no volume group's.
-constexpr std::array<std::string_view, 9> kOtherFolders{"block", "bus",  "char", "disk", "loop",
-                                                        "mapper", "mqueue", "rbd", "shm"};
+constexpr std::array<std::string_view, 9> kOtherFolders{"block",  "bus",    "char", "disk", "loop",
+                                                        "mapper", "mqueue", "rbd",  "shm"};
 
 /// Letters, digits and "+_.-", not beginning with "-". Source: lvm(8), VALID NAMES.
 bool is_lvm_name(std::string_view name) {
@@ -58,9 +58,10 @@ struct Report {
 };
 
 Result<std::optional<Report>> report_of(sdk::Call& call, const LogicalVolume& volume) {
-  AIOLOS_TRY(const CommandResult result,
-             call.run({{"lvs", "--noheadings", "--options", "lv_active,lv_device_open", volume.full_name()}, {},
-                       kLvmTimeout}));
+  AIOLOS_TRY(
+      const CommandResult result,
+      call.run(
+          {{"lvs", "--noheadings", "--options", "lv_active,lv_device_open", volume.full_name()}, {}, kLvmTimeout}));
   // "active open", "active", or blank, for an inactive volume; exit status 5 whatever is wrong.
   if (result.status == 0)
     return Report{result.output.find("active") != std::string::npos, result.output.find("open") != std::string::npos};

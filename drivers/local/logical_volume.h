@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Logical volumes that are not active have no device: they are activated for a guest, and deactivated after the last.
 //
-// Source: lvm(8) and lvchange(8) of LVM 2.03.16. Every failure of its commands is exit status 5, so they are asked first.
+// Source: lvm(8) and lvchange(8) of LVM 2.03.16. Every failure of its commands is exit status 5, so they are asked
+// first.
 #pragma once
 
 #include <optional>
@@ -20,8 +21,8 @@ struct LogicalVolume {
   std::string full_name() const { return group + "/" + name; }
 };
 
-/// The logical volume whose device would be at `path`: /dev/GROUP/NAME, or /dev/mapper/GROUP-NAME with the dashes of the
-/// names doubled. nullopt for a path of another form. Touches nothing.
+/// The logical volume whose device would be at `path`: /dev/GROUP/NAME, or /dev/mapper/GROUP-NAME with the dashes of
+/// the names doubled. nullopt for a path of another form. Touches nothing.
 std::optional<LogicalVolume> logical_volume_at(std::string_view path);
 
 /// Makes sure that the device is there. One that was active before is left alone; one that is activated here is held.

@@ -47,8 +47,9 @@ constexpr std::array kMountComplaints{
                    "check nfs.mount_options and the volume's data.options against nfs(5)"},
     MountComplaint{"Invalid argument", ErrorKind::configuration, "a mount option is wrong",
                    "check nfs.mount_options and the volume's data.options against nfs(5)"},
-    MountComplaint{"Protocol not supported", ErrorKind::storage, "the server does not speak this version of NFS",
-                   "set vers= in nfs.mount_options or the volume's data.options: vers=3 for a server that has no NFS 4"},
+    MountComplaint{
+        "Protocol not supported", ErrorKind::storage, "the server does not speak this version of NFS",
+        "set vers= in nfs.mount_options or the volume's data.options: vers=3 for a server that has no NFS 4"},
 };
 
 /// The parts of a text between separators, without the empty ones.
@@ -133,8 +134,8 @@ class NfsDriver : public sdk::FileSystemVolumeDriver {
  protected:
   /// One attempt, in the foreground: by itself mount.nfs tries for two minutes, and with `bg` goes on after it has
   /// returned. NFS 4 unless a version is given: after a refusal mount.nfs would go on with version 3, and wait for a
-  /// portmapper that a server of version 4 need not have, instead of saying that the path is wrong. Called directly rather
-  /// than by mount(8), so that a host without it hears which package to install.
+  /// portmapper that a server of version 4 need not have, instead of saying that the path is wrong. Called directly
+  /// rather than by mount(8), so that a host without it hears which package to install.
   Result<std::vector<std::string>> mount_command(sdk::Call& call, const sdk::Volume& volume, const std::string& share,
                                                  const std::string& mount_point) const override {
     AIOLOS_TRY(const std::string_view configured, call.configuration().at("mount_options").string_or(""));

@@ -94,8 +94,8 @@ bool leads_to_volume(const std::string& link, const std::vector<DiskPath>& disks
   return contains(disks, device) || (map && map->device == device);
 }
 
-/// Whether a link leads to a path of the volume that is none of these: udev gives a link that several disks claim to any
-/// of them, and the kernel scans the LUNs of a port that comes back by itself.
+/// Whether a link leads to a path of the volume that is none of these: udev gives a link that several disks claim to
+/// any of them, and the kernel scans the LUNs of a port that comes back by itself.
 bool leads_to_another_path(sdk::Call& call, const Sysfs& sysfs, const std::string& link, const std::string& wwid) {
   const std::optional<Disk> disk = disk_named(sysfs, device_behind(link));
   if (!disk || !is_running(sysfs, disk->address)) return false;
@@ -208,8 +208,10 @@ Result<Published> publish(sdk::Call& call, const Sysfs& sysfs, const std::vector
   std::string node;
   wait_until(kLinkTimeout, [&] {
     if (!map) map = find_map(sysfs, wwid);  // multipathd may make one unasked
-    if (leads_to_volume(link, disks, map)) node = link;
-    else if (!map && leads_to_another_path(call, sysfs, link, wwid)) node = own_node(disks.front().disk);
+    if (leads_to_volume(link, disks, map))
+      node = link;
+    else if (!map && leads_to_another_path(call, sysfs, link, wwid))
+      node = own_node(disks.front().disk);
     return !node.empty();
   });
   if (!node.empty()) return Published{wwid, std::move(node)};

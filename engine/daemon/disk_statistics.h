@@ -62,11 +62,11 @@ struct DiskStatistics {
   Figure share;  ///< Of the engine's queue, as last shared out.
   Figure window;
   Figure broken_rings;
-  Figure drains;           ///< Rings that a front end took away.
-  Figure drain_last_ns;    ///< How long the front end waited for the last one,
-  Figure drain_most_ns;    ///< and the longest.
-  Figure drain_state;      ///< A DrainGroup::State.
-  Figure drain_target_ns;  ///< 0 for none.
+  Figure drains;             ///< Rings that a front end took away.
+  Figure drain_last_ns;      ///< How long the front end waited for the last one,
+  Figure drain_most_ns;      ///< and the longest.
+  Figure drain_state;        ///< A DrainGroup::State.
+  Figure drain_target_ns;    ///< 0 for none.
   Figure drain_forecast_ns;  ///< What a drain would take now.
   Figure drain_bound_ns;     ///< What it takes at most while tracked; more than the target where that is infeasible.
   Figure drains_over_target;

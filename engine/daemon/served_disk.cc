@@ -16,8 +16,8 @@
 #include <cstring>
 
 #include "aiolos/core/posix.h"
-#include "small_file.h"
 #include "log.h"
+#include "small_file.h"
 
 namespace aiolos::engine {
 namespace {
@@ -358,8 +358,8 @@ void ServedDisk::submit(Task& task) {
   task.durable = task.block.operation == Operation::write && writes_through();
   const bool transfer = task.operation == Operation::read || task.operation == Operation::write;
   if (transfer) last_length_ = task.length;
-  task.ticket = governor_.start(transfer ? DrainGovernor::Kind::transfer : DrainGovernor::Kind::heavy, task.length,
-                                task.began);
+  task.ticket =
+      governor_.start(transfer ? DrainGovernor::Kind::transfer : DrainGovernor::Kind::heavy, task.length, task.began);
   if (!image_.accepts(task.buffers)) bounce(task);
   share_.batch.push_back(&task);
 }

@@ -151,7 +151,7 @@ class ServedDisk final : public SessionDisk {
 
   DrainGovernor governor_;
   std::uint64_t last_length_ = 0;  ///< Of the last request taken: what the next one is expected to be.
-  std::deque<Task> tasks_;  ///< All there ever were at once; a deque, for their addresses stay.
+  std::deque<Task> tasks_;         ///< All there ever were at once; a deque, for their addresses stay.
   std::vector<Task*> free_tasks_;
 };
 

@@ -13,8 +13,8 @@
 #include <utility>
 
 #include "aiolos/core/posix.h"
-#include "small_file.h"
 #include "log.h"
+#include "small_file.h"
 
 namespace aiolos::engine {
 namespace {

@@ -13,11 +13,11 @@
 namespace aiolos::engine {
 
 struct Settings {
-  std::string admin;         ///< Path of the admin socket; none if empty.
-  std::string metrics;       ///< ADDRESS:PORT of the metrics, on loopback; none if empty.
-  std::string state;         ///< Where disks that the admin socket added are kept for a restart; nowhere if empty.
-  unsigned reactors = 1;     ///< Threads that disks are spread over.
-  unsigned capacity = 1024;  ///< Requests in flight of one AIO engine.
+  std::string admin;              ///< Path of the admin socket; none if empty.
+  std::string metrics;            ///< ADDRESS:PORT of the metrics, on loopback; none if empty.
+  std::string state;              ///< Where disks that the admin socket added are kept for a restart; nowhere if empty.
+  unsigned reactors = 1;          ///< Threads that disks are spread over.
+  unsigned capacity = 1024;       ///< Requests in flight of one AIO engine.
   unsigned drain_target_ms = 20;  ///< How long a drain may take; 0: nothing is held back for it.
   std::vector<DiskSettings> disks;
 };

@@ -280,8 +280,8 @@ Result<Session::Outcome> Session::set_vring_fd(Message& message) {
   if (fd) ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);  // nobody can make this thread wait by filling it
   if (message.request() == Request::set_vring_call) {
     ring.call = std::move(fd);
-    // While this message was on its way a completion may have been told through the descriptor before, to which QEMU does
-    // not listen any more where the guest masks and unmasks an interrupt. One that was for nothing does no harm.
+    // While this message was on its way a completion may have been told through the descriptor before, to which QEMU
+    // does not listen any more where the guest masks and unmasks an interrupt. One that was for nothing does no harm.
     if (ring.started() && ring.call) ::eventfd_write(ring.call.get(), 1);
     return NoReply{};
   }

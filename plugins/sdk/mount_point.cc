@@ -154,10 +154,9 @@ Result<bool> MountPoint::unmount_unless_used(const Mount& mount) const {
 
 Result<void> MountPoint::unmount_lazily(const Mount& mount) const {
   // The system call and nothing else: helpers such as umount.nfs ask the server.
-  const Result<CommandResult> done = call_.effect(
-      fmt::format("unmount {} from {}, lazily", mount.source, path_), [&] {
-        return run({"umount", "--lazy", "--internal-only", "--no-canonicalize", path_}, kDetachTimeout, mount);
-      });
+  const Result<CommandResult> done = call_.effect(fmt::format("unmount {} from {}, lazily", mount.source, path_), [&] {
+    return run({"umount", "--lazy", "--internal-only", "--no-canonicalize", path_}, kDetachTimeout, mount);
+  });
   if (!done && done.error().kind != ErrorKind::retry) return tl::unexpected(done.error());
   AIOLOS_TRY(const bool mounted, is_mounted());
   if (!mounted || (done && done->status == 0)) return {};

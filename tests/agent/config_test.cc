@@ -55,8 +55,7 @@ plan: {automatic: false, max_iothreads: 2, max_threads: 128, aio_max_batch: 16, 
   EXPECT_EQ(config->plan.storage.at("nfs").iops, 5000);
   EXPECT_EQ(config->plan.storage.at("nfs").latency_ms, 2.5);
   EXPECT_EQ(config->plan.storage.at("nfs").source, "plan.storage.nfs");
-  EXPECT_EQ(config->sections.at("iscsi").value,
-            (Json{{"use_multipath", true}, {"scan_attempts", 7}, {"iface", "7"}}));
+  EXPECT_EQ(config->sections.at("iscsi").value, (Json{{"use_multipath", true}, {"scan_attempts", 7}, {"iface", "7"}}));
 }
 
 struct Mistake {
@@ -132,7 +131,9 @@ TEST(CompleteSection, FillsInDefaultsAndKeepsTypes) {
 
 TEST(CompleteSection, NamesMistakesWithTheirLine) {
   const Json defaults = {{"scan_attempts", 5}, {"use_multipath", false}};
-  const auto error = [&](const char* text) { return complete_section(*parse_config(text, "x.yaml"), "iscsi", defaults).error(); };
+  const auto error = [&](const char* text) {
+    return complete_section(*parse_config(text, "x.yaml"), "iscsi", defaults).error();
+  };
   EXPECT_EQ(error("iscsi:\n  use_multipat: true\n").where, "x.yaml:2:3");
   EXPECT_EQ(error("iscsi:\n  use_multipat: true\n").next, "did you mean 'use_multipath'?");
   EXPECT_EQ(error("iscsi: {scan_attempts: many}").message, "'iscsi.scan_attempts' must be an integer, not a string");

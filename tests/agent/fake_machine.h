@@ -14,11 +14,11 @@
 namespace aiolos::test {
 
 struct World {
-  std::vector<std::string> events;              ///< "connect", "attach vdb", ...
+  std::vector<std::string> events;  ///< "connect", "attach vdb", ...
   std::function<void(const std::string&)> on_event = [](const std::string&) {};
-  std::map<std::string, std::string> disks;     ///< XML by target.
+  std::map<std::string, std::string> disks;  ///< XML by target.
   bool running = true;
-  bool gone = false;                            ///< The guest does not exist any more.
+  bool gone = false;  ///< The guest does not exist any more.
   std::optional<Error> attach_fails;
   bool failed_attach_is_gone = true;
   std::function<void()> after_attach = [] {};
@@ -35,7 +35,7 @@ struct World {
   std::map<std::string, std::uint64_t> set;  ///< What was set of engines: by "0 thread_pool_max".
   std::optional<Error> set_engine_fails;
   std::optional<ProcessAio> process;
-  std::map<std::string, std::string> secrets;   ///< UUID by volume id.
+  std::map<std::string, std::string> secrets;  ///< UUID by volume id.
 
   World() {
     host.kernel = version(6, 1);
@@ -119,7 +119,8 @@ class FakeMachine : public Machine,
   }
 
   Result<DomainState> find_domain(const std::string& domain) override {
-    if (world_.gone || (domain != "guest" && domain != "uuid-1")) return fail(ErrorKind::bad_input, "no domain '" + domain + "'", "none");
+    if (world_.gone || (domain != "guest" && domain != "uuid-1"))
+      return fail(ErrorKind::bad_input, "no domain '" + domain + "'", "none");
     return DomainState{"guest", "uuid-1", world_.running, false};
   }
   Result<std::string> domain_xml(const std::string&) override {

@@ -262,7 +262,8 @@ TEST(Redact, HidesSecretsOnly) {
   EXPECT_EQ(redacted["data"]["secret_uuid"], "d");
   EXPECT_EQ(redacted["data"]["secret_type"], "ceph");
   EXPECT_EQ(redacted["data"]["password"], nullptr);
-  for (const char* key : {"auth_password", "discovery_auth_password", "keyring", "Auth_Passwd"}) EXPECT_EQ(redacted["data"][key], "***");
+  for (const char* key : {"auth_password", "discovery_auth_password", "keyring", "Auth_Passwd"})
+    EXPECT_EQ(redacted["data"][key], "***");
   EXPECT_EQ(redacted["data"]["list"][0]["access_token"], "***");
 }
 

@@ -44,7 +44,8 @@ TEST_F(Requests, RunEveryFlow) {
   EXPECT_TRUE(world_.events.empty());
   attach["dry_run"] = false;
   EXPECT_EQ(run(attach)["aio"]["mode"], "native");
-  EXPECT_EQ(run({{"command", "extend"}, {"domain", "guest"}, {"target", "vdb"}, {"size", 4096}}), (Json{{"size", 4096}}));
+  EXPECT_EQ(run({{"command", "extend"}, {"domain", "guest"}, {"target", "vdb"}, {"size", 4096}}),
+            (Json{{"size", 4096}}));
   EXPECT_EQ(run({{"command", "detach"}, {"domain", "guest"}, {"target", "vdb"}}), Json::object());
 }
 
@@ -63,7 +64,8 @@ TEST_F(Requests, MistakesAreAnswers) {
   EXPECT_EQ(run(Json::array())["error"]["kind"], "bad_input");
   EXPECT_EQ(run({{"command", "disk_xml"}})["error"]["where"], "/connection_info");
   EXPECT_EQ(run({{"command", "detach"}, {"domain", 5}})["error"]["where"], "/domain");
-  EXPECT_EQ(run({{"command", "extend"}, {"domain", "guest"}, {"target", "vdb"}, {"size", -1}})["error"]["where"], "/size");
+  EXPECT_EQ(run({{"command", "extend"}, {"domain", "guest"}, {"target", "vdb"}, {"size", -1}})["error"]["where"],
+            "/size");
 }
 
 TEST_F(Requests, SizesThatNoDiskHas) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A driver for the tests of the flows: it fails in the verbs that data.fail names, and runs a command for each side effect, so that
-// a test sees when it happens.
+// A driver for the tests of the flows: it fails in the verbs that data.fail names, and runs a command for each side
+// effect, so that a test sees when it happens.
 #include "aiolos/plugin.hpp"
 
 namespace {
@@ -56,7 +56,8 @@ class ScriptedDriver : public sdk::VolumeDriver {
     AIOLOS_TRY(const auto failing, volume.data().at("fail").string_or(""));
     AIOLOS_TRY(const auto done, call.run(Command{{what}, {}, std::chrono::seconds(1)}));
     const std::string words = " " + std::string(failing) + " ";
-    if (words.find(" " + what + " ") != std::string::npos) return sdk::fail(ErrorKind::storage, "the script says: fail " + what, "change the script");
+    if (words.find(" " + what + " ") != std::string::npos)
+      return sdk::fail(ErrorKind::storage, "the script says: fail " + what, "change the script");
     return {};
   }
 

@@ -13,8 +13,8 @@ namespace {
 using ::testing::HasSubstr;
 
 TEST(DiskInfo, ReadsNovasForm) {
-  const JsonDocument document(Json{
-      {"bus", "scsi"}, {"dev", "sda"}, {"type", "lun"}, {"unit", 300}, {"boot_index", "1"}, {"format", nullptr}});
+  const JsonDocument document(
+      Json{{"bus", "scsi"}, {"dev", "sda"}, {"type", "lun"}, {"unit", 300}, {"boot_index", "1"}, {"format", nullptr}});
   const auto info = parse_disk_info(document.root(), AioProfile::automatic);
   ASSERT_TRUE(info) << describe(info.error());
   EXPECT_EQ(info->bus, disk::Bus::scsi);
@@ -77,15 +77,18 @@ TEST(VolumeInfo, ProfileNovaReadsFlagsAsPythonDoes) {
     return info ? std::tuple(info->multiattach, info->discard) : std::tuple(false, false);
   };
   EXPECT_EQ(read(R"({"driver_volume_type": "x", "multiattach": "no"})"), std::tuple(true, false));
-  EXPECT_EQ(read(R"({"driver_volume_type": "x", "multiattach": "", "data": {"discard": 1}})"), std::tuple(false, false));
-  EXPECT_EQ(read(R"({"driver_volume_type": "x", "data": {"discard": true, "qos_specs": "x"}})"), std::tuple(false, true));
+  EXPECT_EQ(read(R"({"driver_volume_type": "x", "multiattach": "", "data": {"discard": 1}})"),
+            std::tuple(false, false));
+  EXPECT_EQ(read(R"({"driver_volume_type": "x", "data": {"discard": true, "qos_specs": "x"}})"),
+            std::tuple(false, true));
 }
 
 TEST(VolumeInfo, QosReadsMoreThanNovaUnlessNovaIsAskedFor) {
-  const Json info = {{"driver_volume_type", "x"},
-                     {"data",
-                      {{"qos_specs",
-                        {{"read_iops_sec", "500"}, {"read_iops_sec_max_length", 10}, {"group_name", "g"}, {"minIOPS", "x"}}}}}};
+  const Json info = {
+      {"driver_volume_type", "x"},
+      {"data",
+       {{"qos_specs",
+         {{"read_iops_sec", "500"}, {"read_iops_sec_max_length", 10}, {"group_name", "g"}, {"minIOPS", "x"}}}}}};
   const JsonDocument document(info);
   const auto everything = parse_volume_info(document.root(), AioProfile::automatic);
   ASSERT_TRUE(everything);
@@ -120,8 +123,8 @@ TEST(BuildDisk, PutsEverythingInItsPlace) {
   attachment.source.name = "pool/image";
   attachment.source.hosts = {{"mon1", "6789", "", ""}};
   attachment.source.auth = SourceAuth{"cinder", "ceph", "uuid-c"};
-  const auto disk = build_disk(std::move(volume), info, std::move(attachment), CacheMode::none, std::nullopt, std::string("uuid-l"),
-                               AioProfile::automatic);
+  const auto disk = build_disk(std::move(volume), info, std::move(attachment), CacheMode::none, std::nullopt,
+                               std::string("uuid-l"), AioProfile::automatic);
   ASSERT_TRUE(disk) << describe(disk.error());
   EXPECT_EQ(disk::emit(*disk), R"(<disk type='network' device='disk'>
   <driver name='qemu' type='raw' cache='none' discard='unmap'/>
@@ -153,7 +156,8 @@ TEST(BuildDisk, RefusesWhatLibvirtDoesNotKnow) {
   attachment.source.kind = SourceKind::network;
   attachment.source.protocol = "carrier-pigeon";
   const auto build = [&] {
-    return build_disk({}, {}, Attachment(attachment), CacheMode::none, std::nullopt, std::nullopt, AioProfile::automatic);
+    return build_disk({}, {}, Attachment(attachment), CacheMode::none, std::nullopt, std::nullopt,
+                      AioProfile::automatic);
   };
   EXPECT_THAT(build().error().message, HasSubstr("protocol 'carrier-pigeon'"));
   attachment.source.protocol = "rbd";

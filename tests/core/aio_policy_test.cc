@@ -82,49 +82,60 @@ struct Row {
 
 std::vector<Row> rows() {
   using Q = AioQuestion;
-  const auto with = [](Q question, const std::function<void(Q&)>& change) { return changed(std::move(question), change); };
+  const auto with = [](Q question, const std::function<void(Q&)>& change) {
+    return changed(std::move(question), change);
+  };
   std::vector<Row> table;
 
   // 1. In-QEMU network clients.
-  table.push_back({"network_client_gets_no_mode", with(block_question(), [](Q& q) {
-                     q.advice = advise_network_client("rbd");
-                     q.source = SourceKind::network;
-                   }), std::nullopt, "QEMU's own rbd client does the I/O"});
-  table.push_back({"network_source_gets_no_mode_whatever_the_driver_says", with(block_question(), [](Q& q) {
-                     q.source = SourceKind::network;
-                   }), std::nullopt, "has no effect"});
+  table.push_back({"network_client_gets_no_mode",
+                   with(block_question(),
+                        [](Q& q) {
+                          q.advice = advise_network_client("rbd");
+                          q.source = SourceKind::network;
+                        }),
+                   std::nullopt, "QEMU's own rbd client does the I/O"});
+  table.push_back({"network_source_gets_no_mode_whatever_the_driver_says",
+                   with(block_question(), [](Q& q) { q.source = SourceKind::network; }), std::nullopt,
+                   "has no effect"});
 
   // 2. native needs O_DIRECT.
   for (const CacheMode cache : {CacheMode::none, CacheMode::directsync})
     table.push_back({"native_with_cache_" + std::string(to_string(cache)),
-                     with(image_question(), [&](Q& q) { q.cache = cache; }), AioMode::native, "opens the image with O_DIRECT"});
+                     with(image_question(), [&](Q& q) { q.cache = cache; }), AioMode::native,
+                     "opens the image with O_DIRECT"});
   for (const CacheMode cache : {CacheMode::default_, CacheMode::writethrough, CacheMode::writeback, CacheMode::unsafe})
     table.push_back({"threads_with_cache_" + std::string(to_string(cache)),
                      with(image_question(), [&](Q& q) { q.cache = cache; }), AioMode::threads,
                      "which cache=" + std::string(to_string(cache)) + " does not use"});
   table.push_back({"threads_without_cache_mode", with(image_question(), [](Q& q) { q.cache.reset(); }),
                    AioMode::threads, "no cache mode (QEMU's writeback)"});
-  table.push_back({"threads_where_a_layer_refuses_o_direct", with(image_question(), [](Q& q) {
-                     q.storage.chain.push_back(image(Allocation::full, false).chain[0]);
-                     q.storage.chain[1].path = "/images/base";
-                   }), AioMode::threads, "O_DIRECT, which /images/base refuses"});
-  table.push_back({"threads_where_o_direct_was_not_tried", with(image_question(), [](Q& q) {
-                     q.storage.chain[0].o_direct.reset();
-                   }), AioMode::threads, "could not be tried on /images/vol"});
+  table.push_back({"threads_where_a_layer_refuses_o_direct",
+                   with(image_question(),
+                        [](Q& q) {
+                          q.storage.chain.push_back(image(Allocation::full, false).chain[0]);
+                          q.storage.chain[1].path = "/images/base";
+                        }),
+                   AioMode::threads, "O_DIRECT, which /images/base refuses"});
+  table.push_back({"threads_where_o_direct_was_not_tried",
+                   with(image_question(), [](Q& q) { q.storage.chain[0].o_direct.reset(); }), AioMode::threads,
+                   "could not be tried on /images/vol"});
 
   // 3. Never native where a write can allocate.
   table.push_back({"sparse_image_never_native", image_question(Allocation::sparse), AioMode::threads,
                    "io_submit(2) can block QEMU"});
-  table.push_back({"thin_device_never_native", image_question(Allocation::thin), AioMode::threads, "thinly provisioned"});
-  table.push_back({"unknown_allocation_never_native", image_question(Allocation::unknown), AioMode::threads,
-                   "is not known"});
+  table.push_back(
+      {"thin_device_never_native", image_question(Allocation::thin), AioMode::threads, "thinly provisioned"});
+  table.push_back(
+      {"unknown_allocation_never_native", image_question(Allocation::unknown), AioMode::threads, "is not known"});
   table.push_back({"discard_unmap_punches_holes", with(image_question(), [](Q& q) { q.discard_unmap = true; }),
                    AioMode::threads, "discard=unmap lets the guest punch holes"});
   table.push_back({"detect_zeroes_unmap_punches_holes",
                    with(image_question(), [](Q& q) { q.detect_zeroes_unmap = true; }), AioMode::threads,
                    "detect_zeroes=unmap turns written zeros into holes"});
   table.push_back({"discard_on_a_block_device_is_the_arrays_business",
-                   with(block_question(), [](Q& q) { q.discard_unmap = true; }), AioMode::native, "its target allocates"});
+                   with(block_question(), [](Q& q) { q.discard_unmap = true; }), AioMode::native,
+                   "its target allocates"});
   table.push_back({"io_uring_is_allowed_on_sparse_where_preferred", prefer_uring(image_question(Allocation::sparse)),
                    AioMode::io_uring, "the configuration prefers io_uring"});
   table.push_back({"io_uring_is_not_chosen_on_sparse_unasked", image_question(Allocation::sparse), AioMode::threads,
@@ -133,10 +144,13 @@ std::vector<Row> rows() {
   // 4. native where nothing can block.
   table.push_back({"preallocated_image_native", image_question(), AioMode::native, "fully allocated"});
   table.push_back({"iscsi_native", block_question(), AioMode::native, "is a block device"});
-  table.push_back({"remote_block_on_local_thin_pool_is_not_native", with(block_question(), [](Q& q) {
-                     q.storage = image(Allocation::thin);
-                     q.advice = advise_remote_block(&q.storage, "the volume");
-                   }), AioMode::threads, "thinly provisioned"});
+  table.push_back({"remote_block_on_local_thin_pool_is_not_native",
+                   with(block_question(),
+                        [](Q& q) {
+                          q.storage = image(Allocation::thin);
+                          q.advice = advise_remote_block(&q.storage, "the volume");
+                        }),
+                   AioMode::threads, "thinly provisioned"});
 
   // 5. io_uring: wanted, and everything it needs.
   const auto uring = [&](const char* name, const std::function<void(HostFacts&)>& change, const char* says) {
@@ -144,17 +158,28 @@ std::vector<Row> rows() {
   };
   table.push_back({"io_uring_where_preferred", prefer_uring(image_question()), AioMode::io_uring,
                    "the configuration prefers io_uring"});
-  uring("io_uring_needs_libvirt_6_3", [](HostFacts& h) { h.libvirt = version(6, 2, 999); }, "libvirt 6.2.999 is older");
-  uring("io_uring_needs_qemu_5_0", [](HostFacts& h) { h.qemu = version(4, 2, 1); }, "QEMU 4.2.1 is older");
-  uring("io_uring_needs_qemu_built_with_it", [](HostFacts& h) { h.qemu_has_io_uring = false; }, "not known to be built");
-  uring("io_uring_needs_to_know_qemu_built_with_it", [](HostFacts& h) { h.qemu_has_io_uring.reset(); },
-        "not known to be built");
-  uring("io_uring_disabled_for_all", [](HostFacts& h) { h.io_uring_disabled = 2; }, "kernel.io_uring_disabled=2");
-  uring("io_uring_disabled_for_unprivileged", [](HostFacts& h) { h.io_uring_disabled = 1; }, "io_uring_disabled=0 allows");
-  uring("io_uring_setup_fails", [](HostFacts& h) { h.io_uring_works = false; }, "refused io_uring_setup(2)");
-  uring("io_uring_needs_known_versions", [](HostFacts& h) { h.kernel.reset(); }, "are not known");
-  uring("io_uring_known_bad_kernel", [](HostFacts& h) { h.kernel = version(5, 12, 19); }, "hang on LVM");
-  uring("io_uring_known_bad_qemu", [](HostFacts& h) { h.qemu = version(7, 1, 0); }, "disks on an iothread hang");
+  uring(
+      "io_uring_needs_libvirt_6_3", [](HostFacts& h) { h.libvirt = version(6, 2, 999); }, "libvirt 6.2.999 is older");
+  uring(
+      "io_uring_needs_qemu_5_0", [](HostFacts& h) { h.qemu = version(4, 2, 1); }, "QEMU 4.2.1 is older");
+  uring(
+      "io_uring_needs_qemu_built_with_it", [](HostFacts& h) { h.qemu_has_io_uring = false; }, "not known to be built");
+  uring(
+      "io_uring_needs_to_know_qemu_built_with_it", [](HostFacts& h) { h.qemu_has_io_uring.reset(); },
+      "not known to be built");
+  uring(
+      "io_uring_disabled_for_all", [](HostFacts& h) { h.io_uring_disabled = 2; }, "kernel.io_uring_disabled=2");
+  uring(
+      "io_uring_disabled_for_unprivileged", [](HostFacts& h) { h.io_uring_disabled = 1; },
+      "io_uring_disabled=0 allows");
+  uring(
+      "io_uring_setup_fails", [](HostFacts& h) { h.io_uring_works = false; }, "refused io_uring_setup(2)");
+  uring(
+      "io_uring_needs_known_versions", [](HostFacts& h) { h.kernel.reset(); }, "are not known");
+  uring(
+      "io_uring_known_bad_kernel", [](HostFacts& h) { h.kernel = version(5, 12, 19); }, "hang on LVM");
+  uring(
+      "io_uring_known_bad_qemu", [](HostFacts& h) { h.qemu = version(7, 1, 0); }, "disks on an iothread hang");
 
   // 6. Budget.
   const auto budget = [](std::uint64_t used, unsigned contexts) {
@@ -163,30 +188,37 @@ std::vector<Row> rows() {
       q.new_contexts = contexts;
     };
   };
-  table.push_back({"last_context_is_taken", with(image_question(), budget(65536 - 1024, 1)), AioMode::native, "O_DIRECT"});
+  table.push_back(
+      {"last_context_is_taken", with(image_question(), budget(65536 - 1024, 1)), AioMode::native, "O_DIRECT"});
   table.push_back({"budget_used_up_falls_back_to_io_uring", with(image_question(), budget(65536 - 1023, 1)),
                    AioMode::io_uring, "1023 of fs.aio-max-nr=65536 are left; sysctl fs.aio-max-nr=131072 helps"});
-  table.push_back({"budget_used_up_without_io_uring_falls_back_to_threads", with(image_question(), [&](Q& q) {
-                     budget(65536, 1)(q);
-                     q.host.qemu_has_io_uring = false;
-                   }), AioMode::threads, "0 of fs.aio-max-nr=65536 are left"});
-  table.push_back({"a_guest_that_has_its_context_needs_none", with(image_question(), budget(65536, 0)),
-                   AioMode::native, "native is safe"});
+  table.push_back({"budget_used_up_without_io_uring_falls_back_to_threads",
+                   with(image_question(),
+                        [&](Q& q) {
+                          budget(65536, 1)(q);
+                          q.host.qemu_has_io_uring = false;
+                        }),
+                   AioMode::threads, "0 of fs.aio-max-nr=65536 are left"});
+  table.push_back({"a_guest_that_has_its_context_needs_none", with(image_question(), budget(65536, 0)), AioMode::native,
+                   "native is safe"});
   table.push_back({"over_committed_budget_does_not_wrap_around", with(image_question(), budget(70000, 1)),
                    AioMode::io_uring, "0 of fs.aio-max-nr=65536 are left"});
-  table.push_back({"sparse_is_not_rescued_by_the_budget_rule", with(image_question(Allocation::sparse), budget(65536, 1)),
-                   AioMode::threads, "sparse"});
+  table.push_back({"sparse_is_not_rescued_by_the_budget_rule",
+                   with(image_question(Allocation::sparse), budget(65536, 1)), AioMode::threads, "sparse"});
   table.push_back({"no_budget_known_is_no_obstacle", with(image_question(), [](Q& q) { q.host.aio_nr.reset(); }),
                    AioMode::native, "native is safe"});
 
   // The storage's own preference.
-  table.push_back({"storage_that_prefers_threads_gets_them", with(block_question(), [](Q& q) {
-                     q.advice.preferred = AioMode::threads;
-                   }), AioMode::threads, "the storage's driver prefers threads"});
-  table.push_back({"mode_that_the_driver_does_not_permit", with(block_question(), [](Q& q) {
-                     q.advice.permitted = {AioMode::threads};
-                     q.advice.preferred = AioMode::threads;
-                   }), AioMode::threads, "the storage's driver does not permit native"});
+  table.push_back({"storage_that_prefers_threads_gets_them",
+                   with(block_question(), [](Q& q) { q.advice.preferred = AioMode::threads; }), AioMode::threads,
+                   "the storage's driver prefers threads"});
+  table.push_back({"mode_that_the_driver_does_not_permit",
+                   with(block_question(),
+                        [](Q& q) {
+                          q.advice.permitted = {AioMode::threads};
+                          q.advice.preferred = AioMode::threads;
+                        }),
+                   AioMode::threads, "the storage's driver does not permit native"});
 
   // Profile nova: bit for bit.
   table.push_back({"nova_native_whatever_the_allocation",
@@ -195,14 +227,15 @@ std::vector<Row> rows() {
   table.push_back({"nova_native_falls_back_with_writeback",
                    nova(block_question(), AioMode::native, CacheMode::writeback), AioMode::threads,
                    "Nova falls back to threads without O_DIRECT"});
-  table.push_back({"nova_native_stays_with_directsync",
-                   nova(block_question(), AioMode::native, CacheMode::directsync), AioMode::native, "driver_io=native"});
+  table.push_back({"nova_native_stays_with_directsync", nova(block_question(), AioMode::native, CacheMode::directsync),
+                   AioMode::native, "driver_io=native"});
   table.push_back({"nova_native_stays_without_cache_mode", nova(block_question(), AioMode::native, std::nullopt),
                    AioMode::native, "driver_io=native"});
   table.push_back({"nova_sets_nothing_for_local", nova(block_question(), std::nullopt, CacheMode::none), std::nullopt,
                    "sets no driver_io"});
-  table.push_back({"nova_ignores_the_budget", nova(with(image_question(), budget(65536, 1)), AioMode::native,
-                                                   CacheMode::none), AioMode::native, "driver_io=native"});
+  table.push_back({"nova_ignores_the_budget",
+                   nova(with(image_question(), budget(65536, 1)), AioMode::native, CacheMode::none), AioMode::native,
+                   "driver_io=native"});
   return table;
 }
 
@@ -260,8 +293,8 @@ TEST(KnownBadIoUring, EveryRowHasSourceAndExpiry) {
 
 TEST(AioAdvice, SurvivesItsJson) {
   StorageFacts sparse = image(Allocation::sparse);
-  for (const AioAdvice& advice :
-       {advise_by_allocation(&sparse, "the image"), advise_remote_block(nullptr, "the LUN"), advise_network_client("rbd")}) {
+  for (const AioAdvice& advice : {advise_by_allocation(&sparse, "the image"), advise_remote_block(nullptr, "the LUN"),
+                                  advise_network_client("rbd")}) {
     const auto parsed = aio_advice_from_json(to_json(advice));
     ASSERT_TRUE(parsed) << describe(parsed.error());
     EXPECT_EQ(parsed->effective, advice.effective);

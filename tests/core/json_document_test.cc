@@ -7,12 +7,29 @@ namespace aiolos {
 namespace {
 
 constexpr const char* kCorpus[] = {
-    R"({})", R"([])", R"("x")", R"("")", R"(null)", R"(true)", R"(1)", R"(-1)", R"(0)", R"(-0)", R"(1.5e3)", R"(-0.0)",
-    R"(18446744073709551615)", R"(9223372036854775808)", R"(-9223372036854775808)", R"(18446744073709551616)",
-    R"(123456789012345678901234567890)", R"(1e308)",
+    R"({})",
+    R"([])",
+    R"("x")",
+    R"("")",
+    R"(null)",
+    R"(true)",
+    R"(1)",
+    R"(-1)",
+    R"(0)",
+    R"(-0)",
+    R"(1.5e3)",
+    R"(-0.0)",
+    R"(18446744073709551615)",
+    R"(9223372036854775808)",
+    R"(-9223372036854775808)",
+    R"(18446744073709551616)",
+    R"(123456789012345678901234567890)",
+    R"(1e308)",
     R"({"a": {"b": [1, "zwei", null, true, false, {"c": -2.5}]}, "ü€😀": "\u00fc\n\"\\\/\ud83d\ude00\u0000"})",
-    R"({"twice": 1, "twice": 2})", R"({"b": 1, "twice": [1], "a": {}, "twice": {"x": 1, "x": null}, "": 0, "": 1})",
-    R"([[[[]], {}], [{"k": [{}]}]])", "  [1,2 , 3]\n\t "};
+    R"({"twice": 1, "twice": 2})",
+    R"({"b": 1, "twice": [1], "a": {}, "twice": {"x": 1, "x": null}, "": 0, "": 1})",
+    R"([[[[]], {}], [{"k": [{}]}]])",
+    "  [1,2 , 3]\n\t "};
 
 TEST(JsonDocument, EqualsTheReferenceParser) {
   JsonDocument document;  // the same for all: what is left of one must not show in the next
@@ -135,9 +152,15 @@ TEST(JsonString, IsWhatTheReferenceWrites) {
   std::string every;
   for (int c = 0; c < 128; ++c) every += static_cast<char>(c);
   const std::string quotes(100, '"');
-  const std::vector<std::string> texts{"", "x", every, quotes, std::string(3, '\0'),
+  const std::vector<std::string> texts{"",
+                                       "x",
+                                       every,
+                                       quotes,
+                                       std::string(3, '\0'),
                                        "<disk type='block'>\n  <driver name='qemu'/>\n</disk>\n",
-                                       "ü€😀 and some ASCII", "\xff bad \xc3", every + "\xc3\x28"};
+                                       "ü€😀 and some ASCII",
+                                       "\xff bad \xc3",
+                                       every + "\xc3\x28"};
   for (const std::string& text : texts) {
     for (std::size_t shift = 0; shift < 9; ++shift) {
       const std::string shifted = std::string(shift, '-') + text;

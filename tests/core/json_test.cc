@@ -39,8 +39,8 @@ TEST(ParseJson, ErrorIsBadInputAndSaysWhat) {
 }
 
 TEST(ParseJson, NeverQuotesTheDocument) {
-  for (const char* text : {"{\"auth_password\": \"hunter2", "{\"auth_password\": \"hunter2\n\"}", "{\"p\": \"hunter2\xff\"}",
-                           "{\"p\": hunter2}", "[1 \"hunter2\"]"}) {
+  for (const char* text : {"{\"auth_password\": \"hunter2", "{\"auth_password\": \"hunter2\n\"}",
+                           "{\"p\": \"hunter2\xff\"}", "{\"p\": hunter2}", "[1 \"hunter2\"]"}) {
     const auto parsed = parse_json(text, "conn.json");
     ASSERT_FALSE(parsed) << text;
     EXPECT_EQ(parsed.error().message.find("hunter2"), std::string::npos) << parsed.error().message;

@@ -165,9 +165,10 @@ TEST_F(DescribeTest, NamesEachMistypedKey) {
 }
 
 TEST_F(DescribeTest, NamesTheKeyItNeedsWhereAllDataAreMissing) {
-  const std::map<std::string, std::string> needed{
-      {"iscsi", "device_path"}, {"fibre_channel", "device_path"}, {"local", "device_path"}, {"file", "path"},
-      {"nfs", "export"},        {"quobyte", "export"},            {"rbd", "name"}};
+  const std::map<std::string, std::string> needed{{"iscsi", "device_path"}, {"fibre_channel", "device_path"},
+                                                  {"local", "device_path"}, {"file", "path"},
+                                                  {"nfs", "export"},        {"quobyte", "export"},
+                                                  {"rbd", "name"}};
   for (const auto& [type, key] : needed) {
     SCOPED_TRACE(type);
     const Json without = {{"driver_volume_type", type}};
@@ -206,8 +207,8 @@ TEST_F(DescribeTest, RefusesWhatCannotWork) {
        info("rbd", {{"name", "p/v"}, {"auth_enabled", true}, {"auth_username", "u"}, {"secret_type", "ceph"}}),
        "/data/secret_uuid", "no secret_uuid"},
       {"RBD auth with another's secret",
-       info("rbd", {{"name", "p/v"}, {"auth_enabled", true}, {"secret_type", "iscsi"}}),
-       "/data/secret_type", "'iscsi'"},
+       info("rbd", {{"name", "p/v"}, {"auth_enabled", true}, {"secret_type", "iscsi"}}), "/data/secret_type",
+       "'iscsi'"},
   };
   for (const Refusal& refusal : refusals) {
     SCOPED_TRACE(refusal.name);

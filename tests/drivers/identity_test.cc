@@ -18,13 +18,13 @@ constexpr std::uint32_t kMultiattach = AIOLOS_CAN_MULTIATTACH;
 const Identity kIdentities[] = {
     {"iscsi", "iscsi", kMultiattach | AIOLOS_CAN_MULTIPATH | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET,
      AioMode::native},
-    {"fibre_channel", "fibre_channel",
-     kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND | AIOLOS_CAN_MULTIPATH, AIOLOS_PER_TARGET, AioMode::native},
+    {"fibre_channel", "fibre_channel", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND | AIOLOS_CAN_MULTIPATH,
+     AIOLOS_PER_TARGET, AioMode::native},
     {"nfs", "nfs", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, AioMode::native},
     {"quobyte", "quobyte", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, AioMode::native},
     {"rbd", "rbd", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, std::nullopt},
-    {"nvmeof", "nvmeof", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND | AIOLOS_CAN_MULTIPATH, AIOLOS_PER_TARGET,
-     std::nullopt},
+    {"nvmeof", "nvmeof", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND | AIOLOS_CAN_MULTIPATH,
+     AIOLOS_PER_TARGET, std::nullopt},
     {"local", "local", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, std::nullopt},
     {"file", "local", kMultiattach | AIOLOS_CAN_CONNECT | AIOLOS_CAN_EXTEND, AIOLOS_PER_TARGET, std::nullopt},
 };

@@ -280,9 +280,9 @@ TEST_F(LogicalVolumeTest, AnInactiveOneIsActivatedAndHeld) {
   ASSERT_FALSE(connected.has_value()) << "no device appears: that is an error of its own";
   EXPECT_TRUE(is_error(connected.error(), ErrorKind::storage, "/data/device_path",
                        "no-such-group/volume is active, but there is no /dev/no-such-group/volume"));
-  EXPECT_EQ(lines_, (std::vector<std::string>{
-                        "lvs --noheadings --options lv_active,lv_device_open no-such-group/volume",
-                        "lvchange --activate y --ignoreactivationskip no-such-group/volume"}));
+  EXPECT_EQ(lines_,
+            (std::vector<std::string>{"lvs --noheadings --options lv_active,lv_device_open no-such-group/volume",
+                                      "lvchange --activate y --ignoreactivationskip no-such-group/volume"}));
   EXPECT_EQ(journal_.effects, std::vector<std::string>{"activate logical volume no-such-group/volume"});
   EXPECT_EQ(journal_.held, std::set<std::string>{"local: active logical volume no-such-group/volume"});
 }
@@ -320,7 +320,8 @@ TEST_F(LogicalVolumeTest, OnlyWhatIsHeldIsDeactivated) {
   ASSERT_TRUE(journal_.hold("local: active logical volume no-such-group/volume").has_value());
   EXPECT_CALL(commands_, run(_)).WillOnce(Return(CommandResult{0, "  active open\n", "", {}}));
   EXPECT_TRUE(driver_of(volume).disconnect(volume, nullptr, false, &journal_).has_value());
-  EXPECT_EQ(warnings_, std::vector<std::string>{"logical volume no-such-group/volume stays active: somebody has it open"});
+  EXPECT_EQ(warnings_,
+            std::vector<std::string>{"logical volume no-such-group/volume stays active: somebody has it open"});
   EXPECT_TRUE(journal_.effects.empty());
   EXPECT_TRUE(journal_.held.empty());
 }

@@ -81,9 +81,8 @@ TEST_F(DrainTest, AGuestThatMigratesHasLessInFlight) {
   const std::uint64_t features = front_end->features() | kFeatureLogAll;
   ASSERT_TRUE(front_end->tell(Request::set_features, std::as_bytes(std::span(&features, 1))).has_value());
   ASSERT_TRUE(busy(4s));
-  EXPECT_LT(statistics->in_flight.get(), wanted)
-      << "forecast " << statistics->drain_forecast_ns.get() / 1000 << " us, bound "
-      << statistics->drain_bound_ns.get() / 1000 << " us";
+  EXPECT_LT(statistics->in_flight.get(), wanted) << "forecast " << statistics->drain_forecast_ns.get() / 1000
+                                                 << " us, bound " << statistics->drain_bound_ns.get() / 1000 << " us";
   EXPECT_EQ(statistics->drain_state.get(), static_cast<std::uint64_t>(DrainGroup::State::track));
   ASSERT_TRUE(front_end->stop(0).has_value());
   EXPECT_EQ(statistics->drains.get(), 1U);

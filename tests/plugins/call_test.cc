@@ -185,9 +185,9 @@ TEST_F(Services, ASecretThatCannotBeReadRunsNothing) {
 
 TEST_F(Services, LocksAreTheDriversOwnAndGivenBack) {
   ASSERT_TRUE(driver_->connect(info({{"do", "lock"}})).has_value());
-  EXPECT_THAT(locks_.events, ElementsAre("lock everything/session 250", "lock everything/mount 60000",
-                                         "unlock everything/session", "lock everything/session 60000",
-                                         "unlock everything/session", "unlock everything/mount"));
+  EXPECT_THAT(locks_.events,
+              ElementsAre("lock everything/session 250", "lock everything/mount 60000", "unlock everything/session",
+                          "lock everything/session 60000", "unlock everything/session", "unlock everything/mount"));
 }
 
 TEST_F(Services, ALockIsNotTakenTwice) {
@@ -221,9 +221,8 @@ TEST_F(Services, Mounts) {
 TEST_F(Services, ConfigurationErrorsNameTheKey) {
   const auto connected = driver_->connect(info({{"do", "configuration"}}));
   ASSERT_FALSE(connected.has_value());
-  EXPECT_EQ(connected.error(),
-            (Error{ErrorKind::configuration, "this key is required and missing", "add /everything/deep/nothing",
-                   "/everything/deep/nothing"}));
+  EXPECT_EQ(connected.error(), (Error{ErrorKind::configuration, "this key is required and missing",
+                                      "add /everything/deep/nothing", "/everything/deep/nothing"}));
   EXPECT_EQ(log_.lines().back(), R"(everything: {"base":"/srv","deep":{"list":[1,2.5,true,null,"x"]}})");
   EXPECT_EQ(driver_->connect(info({{"do", "no base"}})).error().where, "/everything/base");
 }

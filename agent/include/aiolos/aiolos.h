@@ -48,24 +48,24 @@ extern "C" {
 typedef struct aiolos_agent aiolos_agent;
 
 /* The library's version, "0.1.0". Static; do not free. */
-AIOLOS_C_API const char *aiolos_version(void);
+AIOLOS_C_API const char* aiolos_version(void);
 
 /* Reads the configuration and loads the plugins.
  * config_path: a YAML file; NULL for /etc/aiolos/aiolos.yaml, or the defaults where that does not exist.
  * error: where to put {"error": ..} if NULL is returned; to be freed with aiolos_free. May be NULL.
  * Returns the agent, to be closed with aiolos_close. */
-AIOLOS_C_API aiolos_agent *aiolos_open(const char *config_path, char **error);
+AIOLOS_C_API aiolos_agent* aiolos_open(const char* config_path, char** error);
 
 /* Runs one request and waits for its end.
  * request: NUL-terminated UTF-8 JSON. Returns the answer, NUL-terminated JSON to be freed with aiolos_free; never NULL:
  * when memory is used up it is an error that says so. */
-AIOLOS_C_API char *aiolos_request(aiolos_agent *agent, const char *request);
+AIOLOS_C_API char* aiolos_request(aiolos_agent* agent, const char* request);
 
 /* Frees what this library returned. NULL is fine. */
-AIOLOS_C_API void aiolos_free(char *text);
+AIOLOS_C_API void aiolos_free(char* text);
 
 /* Unloads the plugins. NULL is fine. What is attached stays attached. */
-AIOLOS_C_API void aiolos_close(aiolos_agent *agent);
+AIOLOS_C_API void aiolos_close(aiolos_agent* agent);
 
 #ifdef __cplusplus
 }

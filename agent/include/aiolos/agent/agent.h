@@ -78,8 +78,8 @@ struct AttachmentListing {
   std::string target;  ///< "vdb"
   std::string volume_type;
   std::string serial;
-  std::string state;  ///< "opened", "connected", "attached" or "detached": how far it has come.
-  std::string since;  ///< When its attach began: ISO 8601, UTC.
+  std::string state;                    ///< "opened", "connected", "attached" or "detached": how far it has come.
+  std::string since;                    ///< When its attach began: ISO 8601, UTC.
   std::vector<std::string> unfinished;  ///< Steps of which it is not known how they ended: "attach", "detach", ...
   std::vector<std::string> unfinished_effects;  ///< What drivers began in them on this host: "nfs: mount ... at ...".
   std::vector<std::string> holds;               ///< What it shares with other volumes: "nfs: mount /mnt/..".
@@ -178,8 +178,8 @@ class AIOLOS_API Agent {
  public:
   struct Options {
     Config config;
-    LogSink log;                        ///< Empty: nothing is logged.
-    std::unique_ptr<Machine> machine;   ///< Empty: the real one.
+    LogSink log;                       ///< Empty: nothing is logged.
+    std::unique_ptr<Machine> machine;  ///< Empty: the real one.
   };
 
   /// Loads the plugins. ErrorKind::configuration if a plugin folder or a section of the configuration can't be used.
@@ -231,9 +231,9 @@ class AIOLOS_API Agent {
   /// Asks nobody else.
   virtual Result<std::vector<AttachmentListing>> attachments() = 0;
 
-  /// Brings every volume of the journal to its end, whatever a crash, a reboot or somebody else left: an attach whose disk
-  /// the guest has is finished, any other is undone, an interrupted detach is finished, and what a guest holds is kept.
-  /// What other processes work on right now is left to them. One volume's error does not keep the others.
+  /// Brings every volume of the journal to its end, whatever a crash, a reboot or somebody else left: an attach whose
+  /// disk the guest has is finished, any other is undone, an interrupted detach is finished, and what a guest holds is
+  /// kept. What other processes work on right now is left to them. One volume's error does not keep the others.
   virtual Result<std::vector<ReconcileEntry>> reconcile() = 0;
 };
 

@@ -52,7 +52,8 @@ struct Parsed {
 /// Reads a document whose root is `<disk>`.
 /// Fails with bad_input for text that is no well-formed UTF-8 XML (`where` is `line:column`), for a reference to an
 /// entity that a document type defines, for another root, and for elements nested deeper than the 256 levels that
-/// libvirt reads. Nothing else fails: whatever the model cannot hold is kept, emitted in place, and listed in `unknown`.
+/// libvirt reads. Nothing else fails: whatever the model cannot hold is kept, emitted in place, and listed in
+/// `unknown`.
 Result<Parsed> parse(std::string_view xml);
 
 struct FoundDisk {

@@ -24,11 +24,11 @@ struct Rejection {
 /// What a driver's `aio_mode` says of its storage. It knows the storage; cache modes, the host's versions and its
 /// budget are the policy's business.
 struct AioAdvice {
-  bool effective = true;                ///< false: an in-QEMU client does the I/O; `io=` has no effect.
+  bool effective = true;                             ///< false: an in-QEMU client does the I/O; `io=` has no effect.
   std::vector<AioMode> permitted{AioMode::threads};  ///< Modes that cannot harm on this storage.
-  std::optional<AioMode> preferred;     ///< One of `permitted`, where the storage has a preference.
-  std::vector<std::string> reasons;     ///< Why that preference.
-  std::vector<Rejection> rejected;      ///< Modes not permitted, and why.
+  std::optional<AioMode> preferred;                  ///< One of `permitted`, where the storage has a preference.
+  std::vector<std::string> reasons;                  ///< Why that preference.
+  std::vector<Rejection> rejected;                   ///< Modes not permitted, and why.
 
   bool permits(AioMode mode) const;
 };
@@ -67,7 +67,7 @@ struct KnownBadIoUring {
   Version kernel_from = 0;
   Version kernel_to = 0;  ///< 0: no upper end.
   Version qemu_from = 0;
-  Version qemu_to = 0;    ///< 0: no upper end.
+  Version qemu_to = 0;  ///< 0: no upper end.
   std::string_view what;
   std::string_view source;
   std::string_view expires;  ///< ISO date after which the row is to be looked at again.
@@ -88,8 +88,8 @@ struct AioQuestion {
   HostFacts host;
   SourceKind source = SourceKind::block;
   std::optional<CacheMode> cache;
-  bool discard_unmap = false;         ///< discard=unmap
-  bool detect_zeroes_unmap = false;   ///< detect_zeroes=unmap
+  bool discard_unmap = false;        ///< discard=unmap
+  bool detect_zeroes_unmap = false;  ///< detect_zeroes=unmap
   AioSettings settings;
   /// AioContexts that this disk would be the first native disk of: 1 for a guest without one, 0 if the guest's main
   /// loop has one already.

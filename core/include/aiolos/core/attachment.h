@@ -30,8 +30,8 @@ struct SourceAuth {
 /// `<source>` of a disk.
 struct DiskSource {
   SourceKind kind = SourceKind::block;
-  std::string path;         ///< For file and block: absolute.
-  std::string protocol;     ///< For network: "rbd", "nbd", ...; an empty protocol emits no <source>.
+  std::string path;                 ///< For file and block: absolute.
+  std::string protocol;             ///< For network: "rbd", "nbd", ...; an empty protocol emits no <source>.
   std::optional<std::string> name;  ///< For network: pool/image, export, ...
   std::vector<SourceHost> hosts;
   std::optional<SourceAuth> auth;

@@ -15,15 +15,15 @@ namespace aiolos {
 /// One layer of a disk's chain: the image a guest writes to, or one of its backing images.
 struct LayerFacts {
   std::string path;
-  std::string format;                           ///< "raw", "qcow2", ... as qemu-img names it.
-  SourceKind kind = SourceKind::file;           ///< file or block.
-  Allocation allocation = Allocation::unknown;  ///< Of this layer alone.
-  std::optional<bool> o_direct;                 ///< Whether open(2) with O_DIRECT succeeded; nullopt: not tried.
-  std::optional<std::uint64_t> virtual_size;    ///< Bytes that the guest sees.
-  std::optional<std::uint64_t> allocated;       ///< Bytes allocated on the storage below.
+  std::string format;                               ///< "raw", "qcow2", ... as qemu-img names it.
+  SourceKind kind = SourceKind::file;               ///< file or block.
+  Allocation allocation = Allocation::unknown;      ///< Of this layer alone.
+  std::optional<bool> o_direct;                     ///< Whether open(2) with O_DIRECT succeeded; nullopt: not tried.
+  std::optional<std::uint64_t> virtual_size;        ///< Bytes that the guest sees.
+  std::optional<std::uint64_t> allocated;           ///< Bytes allocated on the storage below.
   std::optional<std::uint32_t> logical_block_size;  ///< Bytes; the alignment O_DIRECT needs.
-  std::string filesystem;                       ///< Type of the file system that holds a file: "ext4", "nfs4", ...
-  std::vector<std::string> probes;              ///< What was looked at and what it said, in order; for people.
+  std::string filesystem;                           ///< Type of the file system that holds a file: "ext4", "nfs4", ...
+  std::vector<std::string> probes;                  ///< What was looked at and what it said, in order; for people.
 };
 
 /// The facts about a volume's storage. `chain[0]` is what the guest writes to.
@@ -55,12 +55,12 @@ struct HostFacts {
   std::optional<Version> kernel;
   std::optional<Version> libvirt;
   std::optional<Version> qemu;
-  std::optional<bool> qemu_has_io_uring;          ///< QEMU was built with liburing.
-  std::optional<int> io_uring_disabled;           ///< sysctl kernel.io_uring_disabled: 0 allowed, 1 restricted, 2 off.
-  std::optional<bool> io_uring_works;             ///< io_uring_setup(2) succeeded in a probe.
-  std::optional<std::uint64_t> aio_nr;            ///< sysctl fs.aio-nr: events in use.
-  std::optional<std::uint64_t> aio_max_nr;        ///< sysctl fs.aio-max-nr.
-  std::optional<unsigned> cpus;                   ///< Processors that are online.
+  std::optional<bool> qemu_has_io_uring;    ///< QEMU was built with liburing.
+  std::optional<int> io_uring_disabled;     ///< sysctl kernel.io_uring_disabled: 0 allowed, 1 restricted, 2 off.
+  std::optional<bool> io_uring_works;       ///< io_uring_setup(2) succeeded in a probe.
+  std::optional<std::uint64_t> aio_nr;      ///< sysctl fs.aio-nr: events in use.
+  std::optional<std::uint64_t> aio_max_nr;  ///< sysctl fs.aio-max-nr.
+  std::optional<unsigned> cpus;             ///< Processors that are online.
 };
 
 /// What a process really has of the kernel's AIO, whatever it was told to use.

@@ -48,9 +48,9 @@ class Secret {
 };
 
 struct Command {
-  std::vector<std::string> argv;               ///< argv[0] is looked up in a fixed PATH.
-  std::string input;                           ///< Standard input; the only way for a secret.
-  std::chrono::milliseconds timeout{30'000};   ///< Then the process group is killed.
+  std::vector<std::string> argv;              ///< argv[0] is looked up in a fixed PATH.
+  std::string input;                          ///< Standard input; the only way for a secret.
+  std::chrono::milliseconds timeout{30'000};  ///< Then the process group is killed.
 };
 
 struct CommandResult {
@@ -155,10 +155,10 @@ struct DomainState {
 /// Why a disk was not attached, and what is left of the attempt.
 struct AttachFailure {
   Error error;
-  /// Nothing is left: neither the live XML, nor the persistent definition, nor QEMU has anything of the disk; or nothing
-  /// was begun (no such domain, not running, no connection). Only then may its volume be disconnected. False also where
-  /// that can't be known: the connection was lost, libvirt did not answer, taking the disk back failed; and if the
-  /// target is taken, for that may be the same disk.
+  /// Nothing is left: neither the live XML, nor the persistent definition, nor QEMU has anything of the disk; or
+  /// nothing was begun (no such domain, not running, no connection). Only then may its volume be disconnected. False
+  /// also where that can't be known: the connection was lost, libvirt did not answer, taking the disk back failed; and
+  /// if the target is taken, for that may be the same disk.
   bool gone = false;
 };
 
@@ -206,9 +206,10 @@ class Hypervisor {
   virtual Result<void> resize_disk(const std::string& domain, const std::string& target, std::uint64_t bytes) = 0;
 
   /// Replaces all throttling limits of a running domain's disk, and those of its persistent definition if it has one.
-  /// @param limits by the names of libvirt's <iotune>, in their units; 0 is no limit, and so is a name that is not given.
-  /// @param group throttle group whose disks of the domain share the limits; empty leaves the disk in the group it is in,
-  /// which libvirt can change but not take away.
+  /// @param limits by the names of libvirt's <iotune>, in their units; 0 is no limit, and so is a name that is not
+  /// given.
+  /// @param group throttle group whose disks of the domain share the limits; empty leaves the disk in the group it is
+  /// in, which libvirt can change but not take away.
   virtual Result<void> set_iotune(const std::string& domain, const std::string& target,
                                   const std::map<std::string, std::uint64_t>& limits, const std::string& group) = 0;
 

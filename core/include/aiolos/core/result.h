@@ -46,7 +46,8 @@ template <typename T>
 using Result = tl::expected<T, Error>;
 
 /// Shorthand for returning an error from a function that gives a Result.
-[[gnu::cold, gnu::noinline]] inline tl::unexpected<Error> fail(ErrorKind kind, std::string message, std::string next = {}, std::string where = {}) {
+[[gnu::cold, gnu::noinline]] inline tl::unexpected<Error> fail(ErrorKind kind, std::string message,
+                                                               std::string next = {}, std::string where = {}) {
   return tl::unexpected<Error>(Error{kind, std::move(message), std::move(next), std::move(where)});
 }
 

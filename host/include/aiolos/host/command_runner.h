@@ -19,8 +19,8 @@ struct CommandRunnerOptions {
   std::size_t output_limit = std::size_t{16} * 1024 * 1024;
 };
 
-/// The real runner: no shell, environment of PATH, HOME=/ and LC_ALL=C only, no inherited descriptor. A command does not
-/// outlive this process, however that ends; a daemon that the command leaves behind does. `run` may be called from
+/// The real runner: no shell, environment of PATH, HOME=/ and LC_ALL=C only, no inherited descriptor. A command does
+/// not outlive this process, however that ends; a daemon that the command leaves behind does. `run` may be called from
 /// several threads at once.
 std::unique_ptr<CommandRunner> make_command_runner(CommandRunnerOptions options = {});
 
