@@ -439,11 +439,16 @@ class IscsiDriver : public sdk::BlockVolumeDriver {
     // iscsiadm fails to delete what is not there, as after a crash or for an interface that does not exist.
     if (!alone || find_session(sysfs_, target, settings_.iface)) return {};
     const std::optional<std::string> record = database_.node_record(target, settings_.iface);
-    if (record)
-      AIOLOS_CHECK(call.effect("delete the record of " + target.iqn + " at " + to_string(target.portal), [&] {
+    if (record) {
+      const std::string what = "delete the record of " + target.iqn + " at " + to_string(target.portal);
+      const Result<void> deleted = call.effect(what, [&]() -> Result<void> {
         database_.clean_up(*record);
-        return delete_record(call, target, settings_.iface);
-      }));
+        AIOLOS_CHECK(delete_record(call, target, settings_.iface));
+        database_.remove(*record);
+        return {};
+      });
+      if (!deleted) return deleted;
+    }
     database_.remove_remains(target);
     return {};
   }

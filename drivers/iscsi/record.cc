@@ -146,6 +146,11 @@ void Database::clean_up(const std::string& record) const {
   for (const std::string& folder : folders_) ::unlink(draft_of(folder, record).c_str());
 }
 
+void Database::remove(const std::string& record) const {
+  for (const std::string& folder : folders_)
+    if (record.starts_with(folder + "/")) ::unlink(record.c_str());
+}
+
 void Database::remove_remains(const TargetPortal& node) const {
   const std::string name = file_name(node.portal);
   std::error_code ignored;

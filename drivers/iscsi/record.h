@@ -41,6 +41,8 @@ class Database {
   Result<void> change(const std::string& record, const Settings& settings) const;
   /// Takes away what a `change` that was killed may have left beside the record.
   void clean_up(const std::string& record) const;
+  /// Takes a record away that iscsiadm left where it was: one that was cut short in writing it does not know.
+  void remove(const std::string& record) const;
   /// Takes away what iscsiadm does not know as a record of the node: one that was killed leaves an empty file or
   /// folders.
   void remove_remains(const TargetPortal& node) const;
