@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "aiolos/disk/disk_xml.h"
+#include "engine_disk.h"
 #include "new_disk.h"
 
 namespace aiolos {
@@ -26,15 +27,6 @@ Result<void> check_target_free(const GuestDisks& guest, const DomainState& domai
   if (!guest.find(target)) return {};
   return fail(ErrorKind::refused, fmt::format("domain '{}' has a disk '{}' already", domain.name, target),
               fmt::format("use another target: '{}' is free", guest.free_target_like(target)), "disk_info/dev");
-}
-
-/// Refuses an image that the guest has already, under another target.
-Result<void> check_source_free(const GuestDisks& guest, const DomainState& domain, const disk::DiskConfig& disk) {
-  const disk::DiskConfig* other = guest.with_source_of(disk);
-  if (!other) return {};
-  return fail(ErrorKind::refused,
-              fmt::format("domain '{}' has this volume already, as '{}'", domain.name, other->target.dev.value_or("?")),
-              "detach it there first");
 }
 
 /// Whether a connection_info says that several guests may share the volume.
@@ -193,12 +185,10 @@ Result<Explanation> AttachmentFlows::rehearse_attach(const Volume& volume, const
     return tl::unexpected(free.error());
   const auto attachment = volume.driver->describe(*volume.connection_info);
   if (!attachment) return tl::unexpected(attachment.error());
-  NewDisk place(*this, volume, domain, std::nullopt);
-  auto decided = decider_.decide(volume, *attachment, &place);
+  auto decided = decide(volume, *attachment, domain, guest, std::nullopt);
   if (!decided) return tl::unexpected(decided.error());
-  if (const auto free = check_source_free(guest, domain, decided->second); !free) return tl::unexpected(free.error());
-  decided->first.notes.emplace_back("dry run: nothing was changed");
-  return std::move(decided->first);
+  decided->explanation.notes.emplace_back("dry run: nothing was changed");
+  return std::move(decided->explanation);
 }
 
 Result<std::optional<Explanation>> AttachmentFlows::settle_earlier(const Volume& volume, const DomainState& domain,
@@ -257,7 +247,8 @@ Result<Explanation> AttachmentFlows::answer_again(const Volume& volume, const At
   auto decided = decider_.decide(volume, *attachment, &today);
   if (!decided) return tl::unexpected(decided.error());
   Explanation& answer = decided->first;
-  const std::optional<AioMode> mode = guest.find(record.target)->driver.io;
+  const bool is_served = engine_disk_name(record.disk_xml).has_value();  // then the guest's XML does not say it
+  const std::optional<AioMode> mode = is_served ? answer.decision.mode : guest.find(record.target)->driver.io;
   if (mode != answer.decision.mode)
     answer.notes.push_back(
         fmt::format("with today's facts the mode would be {}; an attached disk keeps its own: "
@@ -335,19 +326,90 @@ Result<void> AttachmentFlows::check_not_elsewhere(const Volume& volume, const Do
   return {};
 }
 
+DataPlaneKind AttachmentFlows::data_plane_of(const Volume& volume) const {
+  if (config_.aio.profile == AioProfile::nova) return DataPlaneKind::qemu;
+  if (volume.disk_info.data_plane) return *volume.disk_info.data_plane;
+  const auto configured = config_.data_plane.storage.find(volume.info.type);
+  return configured == config_.data_plane.storage.end() ? config_.data_plane.usual : configured->second;
+}
+
+Result<AttachmentFlows::Decided> AttachmentFlows::decide(const Volume& volume, const Attachment& attachment,
+                                                         const DomainState& domain, const GuestDisks& guest,
+                                                         std::optional<std::int64_t> id) {
+  EngineDisk engine(*this, volume, domain);
+  NewDisk own(*this, volume, domain, id);
+  Placement* place = &own;
+  if (data_plane_of(volume) == DataPlaneKind::engine) place = &engine;
+  auto decided = decider_.decide(volume, attachment, place);
+  if (!decided) return tl::unexpected(decided.error());
+  if (const auto free = check_source_free(guest, domain.name, decided->second); !free)
+    return tl::unexpected(free.error());
+  if (const auto free = check_path_free(volume, domain, attachment); !free) return tl::unexpected(free.error());
+  return Decided{std::move(decided->first), engine.served()};
+}
+
+/// Refuses an image that the guest has under another target, where its XML shows only the engine's socket.
+Result<void> AttachmentFlows::check_path_free(const Volume& volume, const DomainState& domain,
+                                              const Attachment& attachment) {
+  if (attachment.source.path.empty() || !has_journal()) return {};
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto records = (*book)->open_attachments();
+  if (!records) return tl::unexpected(records.error());
+  for (const AttachmentRecord& other : *records) {
+    if (other.hypervisor != hypervisor_uri_ || other.domain_uuid != domain.uuid) continue;
+    if (other.target == volume.disk_info.dev || other.attachment.is_null()) continue;
+    const auto theirs = attachment_from_json(other.attachment);
+    if (theirs && theirs->source.path == attachment.source.path)
+      return fail(ErrorKind::refused,
+                  fmt::format("domain '{}' has this volume already, as '{}'", domain.name, other.target),
+                  "detach it there first");
+  }
+  return {};
+}
+
+Result<void> AttachmentFlows::serve(std::int64_t id, const DataPlaneDisk& disk) {
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto step = (*book)->begin_step(id, Step::serve);
+  if (!step) return tl::unexpected(step.error());
+  if (const auto size = machine_.data_plane().serve(disk); !size) {
+    (void)(*book)->fail_step(*step, size.error());
+    return tl::unexpected(size.error());
+  }
+  return (*book)->finish_step(*step, AttachmentState::connected);
+}
+
+Result<void> AttachmentFlows::withdraw(const AttachmentRecord& record, bool force) {
+  const auto name = engine_disk_name(record.disk_xml);
+  if (!name) return {};
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto step = (*book)->begin_step(record.id, Step::withdraw);
+  if (!step) return tl::unexpected(step.error());
+  if (auto done = machine_.data_plane().withdraw(*name); !done) {
+    (void)(*book)->fail_step(*step, done.error());
+    if (!force) return done;
+    if (log_) log_(LogLevel::warning, fmt::format("the engine may still serve the disk: {}", describe(done.error())));
+    return {};
+  }
+  const bool was_attached = record.state == AttachmentState::attached;
+  return (*book)->finish_step(*step, was_attached ? AttachmentState::detached : record.state);
+}
+
 AttachmentFlows::AttachResult AttachmentFlows::attach_connected(const Volume& volume, const DomainState& domain,
                                                                 const Connected& connected, const GuestDisks& guest) {
   const auto nothing = [](Error error) { return tl::unexpected(nothing_attached(std::move(error))); };
   const auto same = volume.driver->verify(*volume.connection_info, connected.attachment);
   if (!same) return nothing(same.error());
-  NewDisk place(*this, volume, domain, connected.id);
-  auto decided = decider_.decide(volume, connected.attachment, &place);
+  auto decided = decide(volume, connected.attachment, domain, guest, connected.id);
   if (!decided) return nothing(decided.error());
-  auto& [explanation, disk] = *decided;
-  if (const auto free = check_source_free(guest, domain, disk); !free) return nothing(free.error());
+  Explanation& explanation = decided->explanation;
   const auto book = journal();
   if (!book) return nothing(book.error());
   if (const auto kept = (*book)->keep_disk_xml(connected.id, explanation.xml); !kept) return nothing(kept.error());
+  if (decided->served)
+    if (const auto served = serve(connected.id, *decided->served); !served) return nothing(served.error());
   const auto step = (*book)->begin_step(connected.id, Step::attach);
   if (!step) return nothing(step.error());
   if (auto done = machine_.hypervisor().attach_disk(domain.uuid, explanation.xml); !done) {
@@ -371,8 +433,10 @@ Error AttachmentFlows::undo_attach(const Volume& volume, const DomainState& doma
     error.next += fmt::format("; then run aiolos detach --domain {} --target {}", domain.name, volume.disk_info.dev);
     return std::move(error);
   }
-  const auto undone =
-      disconnect(connected.id, *volume.driver, *volume.connection_info, &connected.attachment, /*force=*/false);
+  const auto record = find_record(domain.uuid, volume.disk_info.dev);
+  auto undone = record && *record ? withdraw(**record, /*force=*/false) : Result<void>();
+  if (undone)
+    undone = disconnect(connected.id, *volume.driver, *volume.connection_info, &connected.attachment, /*force=*/false);
   if (!undone) {
     if (log_) log_(LogLevel::error, fmt::format("cleaning up after a failed attach: {}", describe(undone.error())));
     error.message += fmt::format("; disconnecting the volume again failed too: {}", undone.error().message);
@@ -466,6 +530,7 @@ Result<void> AttachmentFlows::detach_disk(const AttachmentRecord& record, const 
 Result<void> AttachmentFlows::disconnect_record(const AttachmentRecord& record, bool leftovers_possible, bool force) {
   if (leftovers_possible && !record.disk_xml.empty())
     if (auto held = machine_.hypervisor().release_leftovers(record.domain_uuid, record.disk_xml); !held) return held;
+  if (auto done = withdraw(record, force); !done) return done;
   const auto driver = registry_.find(record.volume_type);
   if (!driver) return tl::unexpected(driver.error());
   std::optional<Attachment> attachment;
@@ -565,6 +630,9 @@ Result<void> AttachmentFlows::set_qos(const std::string& name, const std::string
   const auto own = lock_attached(name, target);
   if (!own) return tl::unexpected(own.error());
   const AttachmentRecord& record = own->record;
+  if (engine_disk_name(record.disk_xml))
+    return fail(ErrorKind::refused, fmt::format("aiolos-engine does the I/O of '{}', and knows no limits", target),
+                "attach it with disk_info {\"data_plane\": \"qemu\"} to limit it");
   const auto book = journal();
   if (!book) return tl::unexpected(book.error());
   const auto step = (*book)->begin_step(record.id, Step::limit);
@@ -610,7 +678,10 @@ Result<void> AttachmentFlows::resize_disk(const AttachmentRecord& record, std::u
   if (!book) return tl::unexpected(book.error());
   const auto step = (*book)->begin_step(record.id, Step::resize);
   if (!step) return tl::unexpected(step.error());
-  if (auto done = machine_.hypervisor().resize_disk(record.domain_uuid, record.target, bytes); !done) {
+  const auto name = engine_disk_name(record.disk_xml);
+  auto done = name ? machine_.data_plane().resize(*name).map([](std::uint64_t) {})
+                   : machine_.hypervisor().resize_disk(record.domain_uuid, record.target, bytes);
+  if (!done) {
     (void)(*book)->fail_step(*step, done.error());
     return done;
   }

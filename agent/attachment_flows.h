@@ -69,6 +69,19 @@ class AttachmentFlows {
   /// The same where the caller has the target's lock.
   Result<void> disconnect_locked(std::int64_t id, Driver& driver, const Json& connection_info,
                                  const Attachment* attachment, bool force);
+  DataPlaneKind data_plane_of(const Volume& volume) const;
+  /// A decision for one guest, and what aiolos-engine is to serve for it.
+  struct Decided {
+    Explanation explanation;
+    std::optional<DataPlaneDisk> served;
+  };
+  /// @param id of the volume's record; nullopt for a rehearsal.
+  Result<Decided> decide(const Volume& volume, const Attachment& attachment, const DomainState& domain,
+                         const GuestDisks& guest, std::optional<std::int64_t> id);
+  Result<void> check_path_free(const Volume& volume, const DomainState& domain, const Attachment& attachment);
+  Result<void> serve(std::int64_t id, const DataPlaneDisk& disk);
+  /// Of a disk that its guest has no more. @param force goes on if the engine cannot be asked.
+  Result<void> withdraw(const AttachmentRecord& record, bool force);
   AttachResult attach_connected(const Volume& volume, const DomainState& domain, const Connected& connected,
                                 const GuestDisks& guest);
   Error undo_attach(const Volume& volume, const DomainState& domain, const Connected& connected, AttachFailure failure);
@@ -102,6 +115,7 @@ class AttachmentFlows {
   Result<AttachedDisk> lock_attached(const std::string& name, const std::string& target);
 
   class NewDisk;
+  class EngineDisk;
   /// AioContexts of this host that open volumes have claimed and their guests have not taken yet.
   Result<std::vector<ReservedContexts>> outstanding_reservations();
 
@@ -110,6 +124,7 @@ class AttachmentFlows {
     PlanDomain domain;
     std::optional<int> pid;
     std::optional<ProcessAio> real;
+    std::vector<std::string> served;  ///< Targets of disks whose I/O aiolos-engine does.
   };
   /// @param ask_qemu as Hypervisor::domain_engines.
   Result<PlannedGuest> planned_guest(const DomainState& domain, bool ask_qemu);

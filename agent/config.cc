@@ -102,6 +102,13 @@ Result<std::string> absolute_path(const Reader& reader, const YAML::Node& node) 
   return path;
 }
 
+/// A key whose value is an absolute path.
+Apply path_key(std::string& (*target)(Config&)) {
+  return [target](const Reader& reader, const YAML::Node& node, Config& config) {
+    return absolute_path(reader, node).map([&](std::string path) { target(config) = std::move(path); });
+  };
+}
+
 Result<void> apply_state_dir(const Reader& reader, const YAML::Node& node, Config& config) {
   return absolute_path(reader, node).map([&](std::string path) { config.state.dir = std::move(path); });
 }
@@ -176,6 +183,22 @@ Result<void> apply_storage_speeds(const Reader& reader, const YAML::Node& node, 
   return {};
 }
 
+Apply data_plane_key(DataPlaneKind& (*target)(Config&)) {
+  return word_key<DataPlaneKind>({{"qemu", DataPlaneKind::qemu}, {"engine", DataPlaneKind::engine}}, target);
+}
+
+Result<void> apply_data_planes(const Reader& reader, const YAML::Node& node, Config& config) {
+  if (node.IsNull()) return {};
+  if (!node.IsMap()) return reader.error(node, "'data_plane.storage' must be a mapping", "write {nfs: engine}");
+  for (const auto& entry : node) {
+    Config one;
+    const auto read = data_plane_key([](Config& c) -> DataPlaneKind& { return c.data_plane.usual; });
+    if (auto done = read(reader, entry.second, one); !done) return done;
+    config.data_plane.storage[entry.first.Scalar()] = one.data_plane.usual;
+  }
+  return {};
+}
+
 const std::vector<Key>& keys() {
   static const std::vector<Key> table{
       {"libvirt", "uri", string_key([](Config& c) -> std::string& { return c.libvirt.uri; })},
@@ -204,6 +227,10 @@ const std::vector<Key>& keys() {
        count_key<std::uint64_t>(0, kAioEventsPerContext,
                                 [](Config& c) -> std::uint64_t& { return c.plan.limits.aio_max_batch; })},
       {"plan", "storage", apply_storage_speeds},
+      {"data_plane", "default", data_plane_key([](Config& c) -> DataPlaneKind& { return c.data_plane.usual; })},
+      {"data_plane", "storage", apply_data_planes},
+      {"data_plane", "admin", path_key([](Config& c) -> std::string& { return c.data_plane.admin; })},
+      {"data_plane", "sockets", path_key([](Config& c) -> std::string& { return c.data_plane.sockets; })},
   };
   return table;
 }
@@ -225,6 +252,9 @@ std::vector<std::string> keys_of(std::string_view section) {
 Result<void> read_framework_section(const Reader& reader, std::string_view section, const YAML::Node& node,
                                     Config& config) {
   if (node.IsNull()) return {};
+  if (node.IsScalar())  // `data_plane: engine` for short
+    for (const Key& key : keys())
+      if (key.section == section && key.name == "default") return key.apply(reader, node, config);
   if (!node.IsMap())
     return reader.error(node, fmt::format("'{}' must be a mapping of keys to values", section),
                         fmt::format("write {}: {{key: value}}", section));
@@ -347,6 +377,8 @@ std::string_view type_name(const Json& value) {
 }
 
 }  // namespace
+
+std::string_view to_string(DataPlaneKind kind) { return kind == DataPlaneKind::engine ? "engine" : "qemu"; }
 
 const std::vector<std::string>& framework_sections() {
   static const std::vector<std::string> names = [] {

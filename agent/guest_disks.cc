@@ -62,7 +62,16 @@ bool same_source(const disk::DiskConfig& left, const disk::DiskConfig& right) {
   const disk::Source& b = right.source;
   if (a.file || b.file) return a.file == b.file;
   if (a.dev || b.dev) return a.dev == b.dev;
+  if (a.path || b.path) return a.path == b.path;
   return a.protocol && a.protocol == b.protocol && a.name == b.name && same_hosts(a.hosts, b.hosts);
+}
+
+Result<void> check_source_free(const GuestDisks& guest, const std::string& domain, const disk::DiskConfig& disk) {
+  const disk::DiskConfig* other = guest.with_source_of(disk);
+  if (!other) return {};
+  return fail(ErrorKind::refused,
+              fmt::format("domain '{}' has this volume already, as '{}'", domain, other->target.dev.value_or("?")),
+              "detach it there first");
 }
 
 }  // namespace aiolos

@@ -37,4 +37,7 @@ class GuestDisks {
 /// Whether two sources are the same image: path, or protocol and name.
 bool same_source(const disk::DiskConfig& left, const disk::DiskConfig& right);
 
+/// Refuses an image that the guest has already, under another target.
+Result<void> check_source_free(const GuestDisks& guest, const std::string& domain, const disk::DiskConfig& disk);
+
 }  // namespace aiolos

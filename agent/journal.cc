@@ -96,9 +96,11 @@ constexpr std::array<std::pair<AttachmentState, std::string_view>, 5> kStates{
      {AttachmentState::detached, "detached"},
      {AttachmentState::closed, "closed"}}};
 
-constexpr std::array<std::pair<Step, std::string_view>, 7> kSteps{{{Step::connect, "connect"},
+constexpr std::array<std::pair<Step, std::string_view>, 9> kSteps{{{Step::connect, "connect"},
+                                                                   {Step::serve, "serve"},
                                                                    {Step::attach, "attach"},
                                                                    {Step::detach, "detach"},
+                                                                   {Step::withdraw, "withdraw"},
                                                                    {Step::disconnect, "disconnect"},
                                                                    {Step::extend, "extend"},
                                                                    {Step::resize, "resize"},

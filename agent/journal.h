@@ -16,7 +16,7 @@
 namespace aiolos {
 
 /// A side effect of a flow. The spelling in the database is `to_string`'s.
-enum class Step { connect, attach, detach, disconnect, extend, resize, limit };
+enum class Step { connect, serve, attach, detach, withdraw, disconnect, extend, resize, limit };
 
 std::string_view to_string(Step step);
 

@@ -6,6 +6,7 @@
 #include "aiolos/host/block_devices.h"
 #include "aiolos/host/clock.h"
 #include "aiolos/host/command_runner.h"
+#include "aiolos/host/data_plane.h"
 #include "aiolos/host/host_probe.h"
 #include "aiolos/host/hypervisor.h"
 #include "aiolos/host/mount_table.h"
@@ -33,7 +34,8 @@ class RealMachine : public Machine {
         block_devices_(make_block_devices(*commands_, *mounts_)),
         host_probe_(make_host_probe()),
         hypervisor_(make_hypervisor(connection_)),
-        secrets_(make_secret_store(connection_)) {}
+        secrets_(make_secret_store(connection_)),
+        data_plane_(make_data_plane(config.data_plane.admin)) {}
 
   Clock& clock() override { return *clock_; }
   CommandRunner& commands() override { return *commands_; }
@@ -42,6 +44,7 @@ class RealMachine : public Machine {
   HostProbe& host_probe() override { return *host_probe_; }
   Hypervisor& hypervisor() override { return *hypervisor_; }
   SecretStore& secrets() override { return *secrets_; }
+  DataPlane& data_plane() override { return *data_plane_; }
 
  private:
   std::shared_ptr<LibvirtConnection> connection_;
@@ -52,6 +55,7 @@ class RealMachine : public Machine {
   std::unique_ptr<HostProbe> host_probe_;
   std::unique_ptr<Hypervisor> hypervisor_;
   std::unique_ptr<SecretStore> secrets_;
+  std::unique_ptr<DataPlane> data_plane_;
 };
 
 }  // namespace

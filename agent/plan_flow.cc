@@ -79,6 +79,7 @@ Result<AttachmentFlows::PlannedGuest> AttachmentFlows::planned_guest(const Domai
   guest.pid = *pid;
   if (*pid) guest.real = machine_.host_probe().process_aio(**pid, domain.uuid);
   for (const disk::DiskConfig& disk : disks->all()) {
+    if (disk.type == disk::SourceType::vhostuser) guest.served.push_back(disk.target.dev.value_or(""));
     if (!is_planned(disk)) continue;
     const auto type = types->find(disk.target.dev.value_or(""));
     guest.domain.disks.push_back(
@@ -161,6 +162,11 @@ Result<PlanReport> AttachmentFlows::plan_once(const DomainState& domain) {
   report.real = guest->real;
   report.wanted_contexts = wanted_contexts(guest->domain);
   if (guest->real) report.differences = differences(guest->domain, *guest->real);
+  if (!guest->served.empty())
+    report.plan.notes.push_back(
+        fmt::format("{}: another process does the I/O (vhost-user), which sizes its own queue: none of this guest's "
+                    "engines is sized for it",
+                    fmt::join(guest->served, ", ")));
   return report;
 }
 

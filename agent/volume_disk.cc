@@ -265,9 +265,20 @@ Result<void> read_boot_index(const NodeView& value, AioProfile profile, DiskInfo
   return {};
 }
 
-constexpr KeyTable<ReadMember<DiskInfo>, 6> kDiskInfoMembers({
+Result<void> read_data_plane(const NodeView& member, AioProfile, DiskInfo& info) {
+  const auto word = member.string();
+  if (!word) return tl::unexpected(word.error());
+  for (const DataPlaneKind kind : {DataPlaneKind::qemu, DataPlaneKind::engine})
+    if (*word == to_string(kind)) info.data_plane = kind;
+  if (info.data_plane) return {};
+  return fail(ErrorKind::bad_input, fmt::format("unknown data plane '{}'", *word), "use qemu or engine",
+              member.pointer());
+}
+
+constexpr KeyTable<ReadMember<DiskInfo>, 7> kDiskInfoMembers({
     {"boot_index", read_boot_index},
     {"bus", read_disk_word<&DiskInfo::bus>},
+    {"data_plane", read_data_plane},
     {"dev", read_target},
     // Nova's, for disks it creates itself; a volume's follows from its connection_info.
     {"format", [](const NodeView&, AioProfile, DiskInfo&) -> Result<void> { return {}; }},

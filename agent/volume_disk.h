@@ -22,10 +22,11 @@ struct DiskInfo {
   disk::DeviceKind type = disk::DeviceKind::disk;
   std::optional<std::uint64_t> unit;        ///< Unit number on SCSI controller 0.
   std::optional<std::uint64_t> boot_index;  ///< Boot order, from 1.
+  std::optional<DataPlaneKind> data_plane;  ///< Who is to do its I/O, whatever is configured.
 };
 
-/// Reads {"bus", "dev", "type", "unit", "boot_index"}; null is as good as absent. ErrorKind::bad_input with the
-/// pointer, also for a member that is unknown or means nothing; profile nova passes over those.
+/// Reads {"bus", "dev", "type", "unit", "boot_index", "data_plane"}; null is as good as absent. ErrorKind::bad_input
+/// with the pointer, also for a member that is unknown or means nothing; profile nova passes over those.
 Result<DiskInfo> parse_disk_info(const JsonNode& disk_info, AioProfile profile);
 
 /// What connection_info says of every volume, whatever its storage. Views the document's texts.

@@ -121,6 +121,16 @@ bool has_iothread(const std::string& domain_xml, unsigned id) {
                      [id](const PlanEngine& engine) { return engine.id == id; });
 }
 
+/// Source: libvirt 9.0, qemuValidateDomainDefVhostUserRequireSharedMemory.
+bool has_shared_memory(const pugi::xml_node& domain) {
+  const auto is_shared = [](const pugi::xml_attribute& access) { return std::string_view(access.value()) == "shared"; };
+  if (is_shared(domain.child("memoryBacking").child("access").attribute("mode"))) return true;
+  const auto cells = domain.child("cpu").child("numa").children("cell");
+  return cells.begin() != cells.end() && std::all_of(cells.begin(), cells.end(), [&](const pugi::xml_node& cell) {
+           return is_shared(cell.attribute("memAccess"));
+         });
+}
+
 }  // namespace
 
 DomainEngines engines_of(const std::string& domain_xml) {
@@ -131,6 +141,7 @@ DomainEngines engines_of(const std::string& domain_xml) {
   const pugi::xml_node vcpu = domain.child("vcpu");
   // `current` are those that are plugged in, and the queues that QEMU makes follow from all.
   found.vcpus = std::max(1U, vcpu.text().as_uint(1));
+  found.shared_memory = has_shared_memory(domain);
   found.engines.push_back(engine_from(domain.child("defaultiothread"), kMainLoop));
   for (const pugi::xml_node& iothread : domain.child("iothreadids").children("iothread"))
     found.engines.push_back(engine_from(iothread, iothread.attribute("id").as_uint()));

@@ -86,6 +86,7 @@ std::optional<DiskImage> disk_image(const std::string& disk_xml) {
   if (!identity || !source) return std::nullopt;
   DiskImage image;
   image.source = identity->source;
+  image.is_socket = std::string_view(disk.attribute("type").value()) == "vhostuser";
   for (const char* attribute : {"file", "dev", "path"})
     if (image.path.empty()) image.path = source.attribute(attribute).value();
   if (!image.path.empty()) {

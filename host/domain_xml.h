@@ -38,6 +38,7 @@ struct DiskImage {
   std::string source;           ///< DiskIdentity::source.
   std::string path;             ///< File, block device or socket; empty for network storage.
   std::set<std::string> words;  ///< Otherwise the words of its name there; empty if it has none.
+  bool is_socket = false;       ///< Of a vhost-user back end: QEMU has a character device for it, and no block node.
 };
 
 /// Of a `<disk>` document; nullopt if it is none or has no source.

@@ -22,6 +22,10 @@ using SteadyClock = std::chrono::steady_clock;
 // How often QEMU is looked at while a guest is to release a device.
 constexpr std::chrono::milliseconds kLookAgain{300};
 
+/// libvirt names the character device of a vhost-user disk after the disk's alias.
+/// Source: libvirt 9.0, qemuDomainGetVhostUserChrAlias.
+constexpr std::string_view kVhostUserPrefix = "chr-vu-";
+
 std::string text_at(const Json& object, const char* key) {
   const auto found = object.is_object() ? object.find(key) : object.end();
   return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
@@ -118,13 +122,38 @@ bool delete_objects(const QemuMonitor& monitor, const QemuBlocks& left) {
   return any;
 }
 
+/// Character devices of vhost-user disks that no device of the live XML has. QEMU first and the XML after it, as in
+/// look().
+Result<std::vector<std::string>> leftover_sockets(const QemuMonitor& monitor, const LibvirtApi& api,
+                                                  virDomainPtr domain) {
+  const Result<Json> chardevs = monitor.run("query-chardev");
+  if (!chardevs) return tl::unexpected(chardevs.error());
+  const Result<std::string> xml = xml_of(api, domain, 0);
+  if (!xml) return tl::unexpected(xml.error());
+  const std::set<std::string> aliases = live_storage(*xml).aliases;
+  std::vector<std::string> labels;
+  for (const Json& chardev : *chardevs) {
+    const std::string label = text_at(chardev, "label");
+    if (label.starts_with(kVhostUserPrefix) && !aliases.contains(label.substr(kVhostUserPrefix.size())))
+      labels.push_back(label);
+  }
+  return labels;
+}
+
+bool remove_chardev(const QemuMonitor& monitor, const std::string& label) {
+  return monitor.run("chardev-remove", {{"id", label}}).has_value();
+}
+
 Result<Removal> remove_unused(const QemuMonitor& monitor, const LibvirtApi& api, virDomainPtr domain,
                               const DiskImage& image) {
   const Result<QemuBlocks> before = look(monitor, api, domain, image);
   if (!before) return tl::unexpected(before.error());
   Removal removal{false, *before};
+  const auto sockets = leftover_sockets(monitor, api, domain);
+  if (!sockets) return tl::unexpected(sockets.error());
+  for (const std::string& label : *sockets) removal.any |= remove_chardev(monitor, label);
   if (before->nodes.empty() && before->objects.empty()) return removal;
-  removal.any = delete_nodes(monitor, before->nodes);
+  removal.any |= delete_nodes(monitor, before->nodes);
   Result<QemuBlocks> after = look(monitor, api, domain, image);
   if (!after) return tl::unexpected(after.error());
   if (delete_objects(monitor, *after)) removal.any = true;
@@ -144,6 +173,27 @@ Error still_held(const std::string& guest, const std::string& held, const DiskIm
                       "disk, then try again; a guest that is shut off releases it in any case"
                     : "a job of QEMU may use it: try again when that has ended, or after the guest was restarted",
           {}};
+}
+
+/// Unplugs devices on vhost-user sockets that the XML does not show, and takes the sockets away, which are in use until
+/// the guest has released the device.
+Result<void> release_sockets(const QemuMonitor& monitor, const LibvirtApi& api, virDomainPtr domain,
+                             const DiskImage& image, SteadyClock::time_point deadline,
+                             std::chrono::milliseconds again) {
+  for (auto next_request = SteadyClock::now();; std::this_thread::sleep_for(kLookAgain)) {
+    auto labels = leftover_sockets(monitor, api, domain);
+    if (!labels) return tl::unexpected(labels.error());
+    std::erase_if(*labels, [&](const std::string& label) { return remove_chardev(monitor, label); });
+    if (labels->empty()) return {};
+    if (SteadyClock::now() >= deadline)
+      return tl::unexpected(still_held(api.virDomainGetName(domain),
+                                       fmt::format("character device '{}'", labels->front()), image,
+                                       /*by_device=*/true));
+    if (SteadyClock::now() < next_request) continue;
+    next_request = SteadyClock::now() + again;
+    for (const std::string& label : *labels)
+      (void)monitor.run("device_del", {{"id", label.substr(kVhostUserPrefix.size())}});
+  }
 }
 
 }  // namespace
@@ -209,6 +259,7 @@ Result<void> remove_leftovers(const LibvirtConnection::Open& libvirt, virDomainP
   if (!monitor) return tl::unexpected(monitor.error());
   const auto deadline = SteadyClock::now() + timeout;
   auto next_request = SteadyClock::now();
+  if (image.is_socket) return release_sockets(*monitor, *libvirt.api, domain, image, deadline, again);
   while (true) {
     const Result<Removal> removal = remove_unused(*monitor, *libvirt.api, domain, image);
     if (!removal) return tl::unexpected(removal.error());

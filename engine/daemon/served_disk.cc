@@ -79,7 +79,12 @@ Result<UniqueFd> listen_at(const std::string& path) {
     return fail(ErrorKind::retry, fmt::format("another process listens at '{}'", path),
                 "end it, or use another socket");
   struct stat status {};
-  if (::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) ::unlink(path.c_str());
+  if (::lstat(path.c_str(), &status) == 0) {
+    if (!S_ISSOCK(status.st_mode))
+      return fail(ErrorKind::bad_input, fmt::format("'{}' is there, and no socket", path),
+                  "use another path, or remove it");
+    ::unlink(path.c_str());
+  }
   socket.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket || ::bind(socket.get(), generic, sizeof(address)) != 0 || ::listen(socket.get(), 4) != 0)
     return tl::unexpected(storage_error("listen at", path, errno));

@@ -35,7 +35,9 @@ struct World {
   std::map<std::string, std::uint64_t> set;  ///< What was set of engines: by "0 thread_pool_max".
   std::optional<Error> set_engine_fails;
   std::optional<ProcessAio> process;
-  std::map<std::string, std::string> secrets;  ///< UUID by volume id.
+  std::map<std::string, std::string> secrets;   ///< UUID by volume id.
+  std::map<std::string, DataPlaneDisk> served;  ///< What the engine serves, by name.
+  std::optional<Error> data_plane_fails;
 
   World() {
     host.kernel = version(6, 1);
@@ -81,6 +83,31 @@ class FakeHostProbe : public HostProbe {
   World& world_;
 };
 
+/// An engine that serves whatever it is told to.
+class FakeDataPlane : public DataPlane {
+ public:
+  explicit FakeDataPlane(World& world) : world_(world) {}
+  Result<std::uint64_t> serve(const DataPlaneDisk& disk) override {
+    world_.happened("serve " + disk.path);
+    if (world_.data_plane_fails) return tl::unexpected(*world_.data_plane_fails);
+    world_.served[disk.name] = disk;
+    return std::uint64_t{1} << 30;
+  }
+  Result<void> withdraw(const std::string& name) override {
+    world_.happened("withdraw");
+    if (world_.data_plane_fails) return tl::unexpected(*world_.data_plane_fails);
+    world_.served.erase(name);
+    return {};
+  }
+  Result<std::uint64_t> resize(const std::string& name) override {
+    world_.happened("resize " + world_.served.at(name).path);
+    return std::uint64_t{1} << 30;
+  }
+
+ private:
+  World& world_;
+};
+
 class FakeMachine : public Machine,
                     public CommandRunner,
                     public BlockDevices,
@@ -88,7 +115,7 @@ class FakeMachine : public Machine,
                     public Hypervisor,
                     public SecretStore {
  public:
-  explicit FakeMachine(World& world) : world_(world), probe_(world) {}
+  explicit FakeMachine(World& world) : world_(world), probe_(world), data_plane_(world) {}
 
   Clock& clock() override { return clock_; }
   CommandRunner& commands() override { return *this; }
@@ -97,6 +124,7 @@ class FakeMachine : public Machine,
   HostProbe& host_probe() override { return probe_; }
   Hypervisor& hypervisor() override { return *this; }
   SecretStore& secrets() override { return *this; }
+  DataPlane& data_plane() override { return data_plane_; }
 
   Result<CommandResult> run(const Command& command) override {
     world_.happened(command.argv.front());
@@ -212,6 +240,7 @@ class FakeMachine : public Machine,
  private:
   World& world_;
   FakeHostProbe probe_;
+  FakeDataPlane data_plane_;
   FakeClock clock_;
 };
 

@@ -22,6 +22,7 @@ class ScriptedDriver : public sdk::VolumeDriver {
     attachment.source.kind = SourceKind::file;
     AIOLOS_TRY(const auto path, volume.data().at("path").string());
     attachment.source.path = path;
+    AIOLOS_TRY(attachment.format, volume.data().at("format").string_or("raw"));
     return attachment;
   }
   Result<std::string> target(const sdk::Volume& volume) const override {

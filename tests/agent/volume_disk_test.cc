@@ -116,7 +116,7 @@ TEST(BuildDisk, PutsEverythingInItsPlace) {
   volume.readonly = volume.discard = volume.multiattach = true;
   volume.logical_block_size = 4096;
   volume.iotune.ensure().total_iops_sec = 100;
-  DiskInfo info{disk::Bus::scsi, "sdb", disk::DeviceKind::disk, 5, 2};
+  DiskInfo info{disk::Bus::scsi, "sdb", disk::DeviceKind::disk, 5, 2, {}};
   Attachment attachment;
   attachment.source.kind = SourceKind::network;
   attachment.source.protocol = "rbd";

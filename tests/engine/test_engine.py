@@ -1,48 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """aiolos-engine under a real QEMU and its guest's own driver."""
 
-import pathlib
-import shutil
-import sys
 import time
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "guest"))
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import image  # noqa: E402
-from engine_process import Engine, EngineError, disk_xml  # noqa: E402
-from guest import Guest, new_root  # noqa: E402
+from engine_process import Engine, EngineError, disk_xml
+from guest import Guest
 
 MODES = ["threads", "native", "io_uring"]
 SIZE = 32 << 20
 
 
-@pytest.fixture
-def folder():
-    """On a real disk, and with a short path."""
-    made = new_root(image.state_folder())
-    made.mkdir(parents=True, exist_ok=True)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
-
-
-@pytest.fixture
-def engine(folder):
-    started = Engine(folder).start()
-    yield started
-    started.close()
-
-
-def make_disks(engine, count, size=SIZE):
-    """Disks of all AIO modes in turn: [(name, socket)]."""
+def make_disks(engine, count, size=SIZE, modes=MODES):
+    """Disks of these AIO modes in turn: [(name, socket)]."""
     made = []
     for i in range(count):
         path = engine.folder / f"disk{i}.img"
         with open(path, "wb") as file:
             file.truncate(size)
         name = f"d{i}"
-        made.append((name, engine.add(path, name, MODES[i % 3], group="vm", serial=f"serial-{i}")))
+        made.append((name, engine.add(path, name, modes[i % len(modes)], group="vm", serial=f"serial-{i}")))
     return made
 
 
@@ -72,8 +49,14 @@ END
 
 
 def start_verify(guest, disks, seconds, depth=16):
-    guest.check(verify_script(disks, seconds, depth) +
+    guest.check(verify_script(disks, seconds, depth) + "rm -f /tmp/verify.status\n"
                 "(fio /tmp/verify.fio >/tmp/verify.out 2>&1; echo $? >/tmp/verify.status) </dev/null >/dev/null 2>&1 &")
+
+
+def plug(guest, folder, at, target):
+    xml = folder / f"{target}.xml"
+    xml.write_text(disk_xml(at, target))
+    guest.virsh("attach-device", guest.name, str(xml), "--live")
 
 
 WHERE_IT_HANGS = "cat /tmp/verify.out; ps; grep . /sys/block/vd*/inflight; cat /proc/interrupts; dmesg | tail -5"
@@ -93,10 +76,15 @@ def guest_disks(guest, disks):
     return [guest.wait_disk(f"serial-{i}") for i in range(len(disks))]
 
 
-def test_a_guest_verifies_what_it_writes_on_every_backend(engine):
-    disks = make_disks(engine, 3)
-    with guest_with(disks) as guest:
-        start_verify(guest, guest_disks(guest, disks), seconds=8)
+@pytest.mark.parametrize("mode", MODES)
+def test_one_disk_and_then_four_in_one_guest(engine, folder, mode):
+    disks = make_disks(engine, 4, modes=[mode])
+    with guest_with(disks[:1]) as guest:
+        start_verify(guest, guest_disks(guest, disks[:1]), seconds=3)
+        end_verify(guest)
+        for i, (_, at) in enumerate(disks[1:], start=1):
+            plug(guest, folder, at, f"vd{chr(ord('a') + i)}")
+        start_verify(guest, guest_disks(guest, disks), seconds=4)
         end_verify(guest)
         for name, _ in disks:
             figures = engine.stats(name)

@@ -102,6 +102,7 @@ class MachineWithoutGuests : public Machine {
   HostProbe& host_probe() override { return real_->host_probe(); }
   Hypervisor& hypervisor() override { return guests_; }
   SecretStore& secrets() override { return real_->secrets(); }
+  DataPlane& data_plane() override { return real_->data_plane(); }
 
  private:
   std::unique_ptr<Machine> real_;

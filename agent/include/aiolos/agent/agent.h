@@ -37,6 +37,7 @@ class Machine {
   virtual HostProbe& host_probe() = 0;
   virtual Hypervisor& hypervisor() = 0;
   virtual SecretStore& secrets() = 0;
+  virtual DataPlane& data_plane() = 0;
 };
 
 /// The real one.

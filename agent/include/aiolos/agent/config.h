@@ -20,6 +20,10 @@ namespace aiolos {
 
 enum class VirtType { qemu, kvm };
 enum class Preallocate { none, space };
+/// Who does a guest's I/O: its own QEMU, or aiolos-engine.
+enum class DataPlaneKind { qemu, engine };
+
+std::string_view to_string(DataPlaneKind kind);
 
 /// A driver's section as it was written. Which keys it may have is known only once the driver is loaded.
 struct RawSection {
@@ -51,6 +55,12 @@ struct Config {
     PlanSettings limits;
     std::map<std::string, DiskSpeed, std::less<>> storage;  ///< By driver_volume_type.
   } plan;
+  struct {
+    DataPlaneKind usual = DataPlaneKind::qemu;
+    std::map<std::string, DataPlaneKind, std::less<>> storage;  ///< By driver_volume_type, where it is another one.
+    std::string admin = "/run/aiolos/engine.sock";              ///< The daemon's admin socket.
+    std::string sockets = "/run/aiolos/disks";                  ///< Folder of the disks' sockets.
+  } data_plane;
   std::map<std::string, RawSection, std::less<>> sections;  ///< Every section as written, by top-level key.
 };
 

@@ -237,6 +237,32 @@ class Hypervisor {
   virtual Result<std::string> native_arguments(const std::string& domain_xml) = 0;
 };
 
+/// A disk for aiolos-engine to serve.
+struct DataPlaneDisk {
+  std::string name;    ///< Unique on the host.
+  std::string path;    ///< A raw file or a block device.
+  std::string socket;  ///< Where QEMU connects.
+  std::string group;   ///< The guest, whose disks stop together.
+  std::string serial;
+  AioMode aio = AioMode::threads;
+  bool read_only = false;
+  bool direct = true;   ///< O_DIRECT.
+  unsigned queues = 1;  ///< Rings that it offers.
+};
+
+/// The host's aiolos-engine. Every call has a bound: ErrorKind::retry names the daemon's socket if it does not answer.
+class DataPlane {
+ public:
+  virtual ~DataPlane() = default;
+  /// Serves a disk, and again after a restart of the daemon. A disk of that name that is served already, which an
+  /// earlier call may have left, is taken away first, unless it is the same. @return its size in bytes.
+  virtual Result<std::uint64_t> serve(const DataPlaneDisk& disk) = 0;
+  /// Serves it no more, once nothing of it is in flight; unknown is success.
+  virtual Result<void> withdraw(const std::string& name) = 0;
+  /// Looks at the disk's size again and tells its guest. @return bytes.
+  virtual Result<std::uint64_t> resize(const std::string& name) = 0;
+};
+
 /// What this host's kernel says: versions, sysctls, io_uring. Only reads.
 class HostProbe {
  public:

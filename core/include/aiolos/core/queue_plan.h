@@ -89,6 +89,7 @@ struct DomainEngines {
   unsigned vcpus = 1;
   std::vector<PlanEngine> engines;  ///< The main loop first, then the iothreads; empty: not read.
   std::vector<PlanController> controllers;
+  bool shared_memory = false;  ///< Another process can map the guest's memory, as vhost-user needs it.
 };
 
 /// What can be set of an engine that runs.
