@@ -92,7 +92,7 @@ int run(int argc, char** argv) {
   Settings given;
   std::vector<std::string> disks;
   app.add_option("--config", config,
-                 "YAML file with admin, metrics, state, reactors, capacity, drain_target_ms and disks");
+                 "YAML file with admin, metrics, state, reactors, capacity, drain_target_ms, socket_group and disks");
   app.add_option("--admin", given.admin, "path of the admin socket: one JSON request a line");
   app.add_option("--metrics", given.metrics, "address for Prometheus, such as 127.0.0.1:9464");
   app.add_option("--state", given.state, "file that keeps the disks which the admin socket added, for a restart");

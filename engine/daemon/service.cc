@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <grp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -70,6 +72,19 @@ Json report(const DiskReport& disk) {
   return shown;
 }
 
+/// Lets the processes of a group connect to a socket, such as QEMU's that libvirt's daemon starts.
+Result<void> admit(const std::string& group, const std::string& socket) {
+  if (group.empty()) return {};
+  std::array<char, 16384> texts{};
+  struct group entry {};
+  struct group* found = nullptr;
+  if (::getgrnam_r(group.c_str(), &entry, texts.data(), texts.size(), &found) != 0 || found == nullptr)
+    return fail(ErrorKind::configuration, fmt::format("there is no group '{}'", group), "correct socket_group");
+  if (::chown(socket.c_str(), static_cast<uid_t>(-1), found->gr_gid) != 0 || ::chmod(socket.c_str(), 0660) != 0)
+    return tl::unexpected(storage_error("give a group access to", socket, errno));
+  return {};
+}
+
 /// @param milliseconds 0 for no target.
 std::optional<DiskGroup::Duration> target_of(std::uint64_t milliseconds) {
   if (milliseconds == 0) return std::nullopt;
@@ -83,7 +98,10 @@ Json to_json(const Error& error) {
 }
 
 Service::Service(const Settings& settings, Poller& control)
-    : control_(control), state_(settings.state), drain_target_(target_of(settings.drain_target_ms)) {
+    : control_(control),
+      state_(settings.state),
+      socket_group_(settings.socket_group),
+      drain_target_(target_of(settings.drain_target_ms)) {
   for (unsigned i = 0; i < settings.reactors; ++i) reactors_.push_back(std::make_unique<Reactor>(settings.capacity));
 }
 
@@ -116,6 +134,10 @@ void Service::add(DiskSettings disk, bool keep, Reply reply) {
   if (!image) return reply(tl::unexpected(image.error()));
   auto listener = listen_at(disk.socket);
   if (!listener) return reply(tl::unexpected(listener.error()));
+  if (auto admitted = admit(socket_group_, disk.socket); !admitted) {
+    ::unlink(disk.socket.c_str());
+    return reply(tl::unexpected(admitted.error()));
+  }
   const std::uint64_t size = image->size();
   const std::size_t reactor = choose_reactor(disk.group);
   auto added = [this, disk, size, reactor, keep,

@@ -66,6 +66,7 @@ class Service {
 
   Poller& control_;
   const std::string state_;
+  const std::string socket_group_;
   std::vector<std::unique_ptr<Reactor>> reactors_;
   mutable std::mutex mutex_;  ///< Guards disks_ against reports(); only the control thread writes.
   std::map<std::string, Entry> disks_;

@@ -128,14 +128,15 @@ Result<void> read_disks(const JsonView& value, Settings& settings) {
   return {};
 }
 
-const std::array<Member<Settings>, 7>& setting_members() {
-  static const std::array<Member<Settings>, 7> members{{
+const std::array<Member<Settings>, 8>& setting_members() {
+  static const std::array<Member<Settings>, 8> members{{
       {"admin", text_member(&Settings::admin)},
       {"metrics", text_member(&Settings::metrics)},
       {"state", text_member(&Settings::state)},
       {"reactors", number_member(&Settings::reactors, 1, 64)},
       {"capacity", number_member(&Settings::capacity, 1, kLargestLimit)},
       {"drain_target_ms", number_member(&Settings::drain_target_ms, 0, 60'000)},
+      {"socket_group", text_member(&Settings::socket_group)},
       {"disks", read_disks},
   }};
   return members;

@@ -19,6 +19,7 @@ struct Settings {
   unsigned reactors = 1;          ///< Threads that disks are spread over.
   unsigned capacity = 1024;       ///< Requests in flight of one AIO engine.
   unsigned drain_target_ms = 20;  ///< How long a drain may take; 0: nothing is held back for it.
+  std::string socket_group;       ///< Whose processes may connect to the disks; empty: the daemon's own user's alone.
   std::vector<DiskSettings> disks;
 };
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The aiolos command with `data_plane: engine`: volumes that it attaches are served by a real aiolos-engine."""
 
+import grp
 import hashlib
 import os
 import subprocess
 import time
 
 import pytest
+from engine_process import Engine, EngineError
 from guest import Guest
 from harness import REFUSED, TRY_AGAIN, Aiolos, Volume, aiolos_binary, domain_disks, write_and_verify
 
@@ -105,6 +107,26 @@ def test_a_guest_without_shared_memory_is_refused(engine, folder, volume):
         error = aiolos.attach(volume, "--json", expect=REFUSED).error()
         assert "memory" in error["message"] and "memoryBacking" in error["next"]
         assert served(engine) == [] and held(aiolos) == []
+
+
+def test_the_disks_sockets_are_for_the_group_that_is_configured(folder):
+    path = folder / "disk"
+    path.write_bytes(bytes(MIB))
+    for group, problem in (("nogroup", None), ("no-such-group", "no-such-group")):
+        settings = folder / "engine.yaml"
+        settings.write_text(f"socket_group: {group}\n")
+        engine = Engine(folder, "--config", str(settings)).start()
+        try:
+            if problem:
+                with pytest.raises(EngineError, match=problem):
+                    engine.add(path, "other", "threads")
+                assert not (folder / "other").exists() and served(engine) == []
+            else:
+                status = engine.add(path, "disk.sock", "threads").stat()
+                assert (status.st_gid, status.st_mode & 0o777) == (grp.getgrnam(group).gr_gid, 0o660)
+                engine.ask("remove-disk", name="disk.sock")
+        finally:
+            engine.close()
 
 
 def test_without_the_daemon_nothing_is_begun_and_nothing_left(aiolos, engine, guest, volume):
