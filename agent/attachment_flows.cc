@@ -326,20 +326,13 @@ Result<void> AttachmentFlows::check_not_elsewhere(const Volume& volume, const Do
   return {};
 }
 
-DataPlaneKind AttachmentFlows::data_plane_of(const Volume& volume) const {
-  if (config_.aio.profile == AioProfile::nova) return DataPlaneKind::qemu;
-  if (volume.disk_info.data_plane) return *volume.disk_info.data_plane;
-  const auto configured = config_.data_plane.storage.find(volume.info.type);
-  return configured == config_.data_plane.storage.end() ? config_.data_plane.usual : configured->second;
-}
-
 Result<AttachmentFlows::Decided> AttachmentFlows::decide(const Volume& volume, const Attachment& attachment,
                                                          const DomainState& domain, const GuestDisks& guest,
                                                          std::optional<std::int64_t> id) {
   EngineDisk engine(*this, volume, domain);
   NewDisk own(*this, volume, domain, id);
   Placement* place = &own;
-  if (data_plane_of(volume) == DataPlaneKind::engine) place = &engine;
+  if (data_plane_of(config_, volume) == DataPlaneKind::engine) place = &engine;
   auto decided = decider_.decide(volume, attachment, place);
   if (!decided) return tl::unexpected(decided.error());
   if (const auto free = check_source_free(guest, domain.name, decided->second); !free)

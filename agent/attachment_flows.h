@@ -69,7 +69,6 @@ class AttachmentFlows {
   /// The same where the caller has the target's lock.
   Result<void> disconnect_locked(std::int64_t id, Driver& driver, const Json& connection_info,
                                  const Attachment* attachment, bool force);
-  DataPlaneKind data_plane_of(const Volume& volume) const;
   /// A decision for one guest, and what aiolos-engine is to serve for it.
   struct Decided {
     Explanation explanation;

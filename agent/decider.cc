@@ -9,6 +9,13 @@
 
 namespace aiolos {
 
+DataPlaneKind data_plane_of(const Config& config, const Volume& volume) {
+  if (config.aio.profile == AioProfile::nova) return DataPlaneKind::qemu;
+  if (volume.disk_info.data_plane) return *volume.disk_info.data_plane;
+  const auto configured = config.data_plane.storage.find(volume.info.type);
+  return configured == config.data_plane.storage.end() ? config.data_plane.usual : configured->second;
+}
+
 Result<HostFacts> Decider::host() const {
   auto facts = machine_.host_probe().facts();
   if (!facts) return facts;
@@ -175,6 +182,10 @@ Result<std::pair<Explanation, disk::DiskConfig>> Decider::decide(const Volume& v
   VolumeSecrets secrets(machine_.secrets());
   auto disk = make_disk(Volume(volume), Attachment(attachment), *asked->cache, explanation.decision.mode, secrets);
   if (!disk) return tl::unexpected(disk.error());
+  if (!guest && data_plane_of(config_, volume) == DataPlaneKind::engine)
+    explanation.notes.emplace_back(
+        "attached to a guest, aiolos-engine does its I/O (data_plane: engine), and its XML is another one: attach "
+        "--dry-run shows it");
   if (guest)
     if (auto placed = guest->place(*disk, explanation.host, explanation.notes); !placed)
       return tl::unexpected(std::move(placed).error());

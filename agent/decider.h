@@ -23,6 +23,9 @@ struct Volume {
   Driver* driver = nullptr;
 };
 
+/// Who is to do the I/O of a volume's disk once a guest has it.
+DataPlaneKind data_plane_of(const Config& config, const Volume& volume);
+
 /// What a native disk would need of the host's AIO budget.
 struct AioRoom {
   unsigned new_contexts = 1;            ///< As AioQuestion has it.

@@ -98,6 +98,22 @@ TEST_F(DataPlaneFlows, WhoDoesTheIoIsSaidByDiskThenByStorageThenForAll) {
   EXPECT_EQ(unknown.error().where, "disk_info/data_plane");
 }
 
+TEST_F(DataPlaneFlows, ExplainSaysWhoWillDoTheIo) {
+  const Json info = {{"driver_volume_type", "scripted"}, {"data", {{"path", "/images/vol"}}}};
+  const auto explained = agent_->explain(info, {{"bus", "virtio"}, {"dev", "vdb"}});
+  ASSERT_TRUE(explained);
+  EXPECT_THAT(explained->notes, testing::Contains(HasSubstr("aiolos-engine does its I/O")));
+  EXPECT_THAT(explained->xml, HasSubstr("type='file'"));
+}
+
+TEST_F(DataPlaneFlows, ARehearsalServesNothing) {
+  const Json info = {{"driver_volume_type", "scripted"}, {"data", {{"path", "/images/vol"}}}};
+  const auto rehearsed = agent_->attach("guest", info, {{"bus", "virtio"}, {"dev", "vdb"}}, /*dry_run=*/true);
+  ASSERT_TRUE(rehearsed) << describe(rehearsed.error());
+  EXPECT_THAT(rehearsed->xml, HasSubstr("type='vhostuser'"));
+  EXPECT_THAT(world_.events, IsEmpty());
+}
+
 TEST_F(DataPlaneFlows, ProfileNovaDoesAsNova) {
   open("{data_plane: engine, aio: {profile: nova}}");
   ASSERT_TRUE(attach());
