@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """aiolos-engine under a real QEMU and its guest's own driver."""
 
+import socket
 import time
 
 import pytest
@@ -187,6 +188,21 @@ def test_ends_by_sigterm_and_goes_on_where_it_was(engine):
         assert engine.stop() == 0
         engine.start()
         end_verify(guest)
+
+
+def test_tells_the_service_manager_when_it_serves_and_when_it_ends(folder, monkeypatch):
+    """As its systemd unit, of type notify, has it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(folder / "notify"))
+        manager.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
+        started = Engine(folder).start()
+        try:
+            assert manager.recv(64) == b"READY=1"
+            assert started.stop() == 0
+            assert manager.recv(64) == b"STOPPING=1"
+        finally:
+            started.close()
 
 
 def test_refuses_what_makes_no_sense(engine, folder):
