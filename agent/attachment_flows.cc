@@ -427,7 +427,9 @@ Error AttachmentFlows::undo_attach(const Volume& volume, const DomainState& doma
     return std::move(error);
   }
   const auto record = find_record(domain.uuid, volume.disk_info.dev);
-  auto undone = record && *record ? withdraw(**record, /*force=*/false) : Result<void>();
+  Result<void> undone;
+  if (!record) undone = tl::unexpected(record.error());  // then it is not known whether the engine serves it
+  if (record && *record) undone = withdraw(**record, /*force=*/false);
   if (undone)
     undone = disconnect(connected.id, *volume.driver, *volume.connection_info, &connected.attachment, /*force=*/false);
   if (!undone) {

@@ -3,9 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "agent_fixture.h"
 #include "aiolos/disk/disk_xml.h"
-#include "fake_machine.h"
-#include "temporary_folder.h"
 
 namespace aiolos {
 namespace {
@@ -14,25 +13,11 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-class DataPlaneFlows : public ::testing::Test {
+class DataPlaneFlows : public test::AgentFixture {
  protected:
   void SetUp() override {
     world_.engines.shared_memory = true;
     open("data_plane: engine");
-  }
-
-  void open(const std::string& yaml) {
-    agent_.reset();
-    auto config = parse_config(yaml, "test.yaml");
-    ASSERT_TRUE(config) << describe(config.error());
-    config->plugins.path = {TEST_PLUGINS};
-    config->state.dir = state_.path();
-    Agent::Options options;
-    options.config = std::move(*config);
-    options.machine = std::make_unique<test::FakeMachine>(world_);
-    auto agent = Agent::open(std::move(options));
-    ASSERT_TRUE(agent) << describe(agent.error());
-    agent_ = std::move(*agent);
   }
 
   Result<Explanation> attach(const Json& more_disk_info = Json::object(), const Json& more_data = Json::object()) {
@@ -54,10 +39,6 @@ class DataPlaneFlows : public ::testing::Test {
     EXPECT_THAT(world_.served, IsEmpty());
     return result.error().message;
   }
-
-  test::TemporaryFolder state_;
-  test::World world_;
-  std::unique_ptr<Agent> agent_;
 };
 
 TEST_F(DataPlaneFlows, AttachServesTheVolumeAndGivesTheGuestItsSocket) {

@@ -9,9 +9,8 @@
 #include <functional>
 #include <map>
 
+#include "agent_fixture.h"
 #include "aiolos/disk/disk_xml.h"
-#include "fake_machine.h"
-#include "temporary_folder.h"
 
 namespace aiolos {
 namespace {
@@ -21,24 +20,8 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-class Flows : public ::testing::Test {
+class Flows : public test::AgentFixture {
  protected:
-  void SetUp() override { open({}); }
-
-  void open(const std::string& yaml) {
-    agent_.reset();
-    auto config = parse_config(yaml, "test.yaml");
-    ASSERT_TRUE(config) << describe(config.error());
-    config->plugins.path = {TEST_PLUGINS};
-    config->state.dir = state_.path();
-    Agent::Options options;
-    options.config = std::move(*config);
-    options.machine = std::make_unique<test::FakeMachine>(world_);
-    auto agent = Agent::open(std::move(options));
-    ASSERT_TRUE(agent) << describe(agent.error());
-    agent_ = std::move(*agent);
-  }
-
   static Json volume(const std::string& fail = {}) {
     Json info = {{"driver_volume_type", "scripted"},
                  {"serial", "b5f4c4a5-6f37-4d5e-9a0e-0a4a2b1c3d4e"},
@@ -63,10 +46,6 @@ class Flows : public ::testing::Test {
     while (query.executeStep()) list.push_back(query.getColumn(0).getString());
     return list;
   }
-
-  test::TemporaryFolder state_;
-  test::World world_;
-  std::unique_ptr<Agent> agent_;
 };
 
 TEST_F(Flows, AttachConnectsDecidesAndAttaches) {

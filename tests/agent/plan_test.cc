@@ -3,11 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "agent_fixture.h"
 #include "aiolos/disk/disk_xml.h"
 #include "disk_speed.h"
-#include "fake_machine.h"
 #include "journal.h"
-#include "temporary_folder.h"
 
 namespace aiolos {
 namespace {
@@ -18,24 +17,8 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-class PlanFlow : public ::testing::Test {
+class PlanFlow : public test::AgentFixture {
  protected:
-  void SetUp() override { open({}); }
-
-  void open(const std::string& yaml) {
-    agent_.reset();
-    auto config = parse_config(yaml, "test.yaml");
-    ASSERT_TRUE(config) << describe(config.error());
-    config->plugins.path = {TEST_PLUGINS};
-    config->state.dir = state_.path();
-    Agent::Options options;
-    options.config = std::move(*config);
-    options.machine = std::make_unique<test::FakeMachine>(world_);
-    auto agent = Agent::open(std::move(options));
-    ASSERT_TRUE(agent) << describe(agent.error());
-    agent_ = std::move(*agent);
-  }
-
   void give(const std::string& target, const std::string& driver) {
     world_.disks[target] = "<disk type='file' device='disk'><driver name='qemu' type='raw' " + driver +
                            "/><source file='/" + target + "'/><target dev='" + target + "' bus='virtio'/></disk>";
@@ -45,10 +28,6 @@ class PlanFlow : public ::testing::Test {
     EXPECT_TRUE(report) << describe(report.error());
     return report ? std::move(*report) : PlanReport();
   }
-
-  test::TemporaryFolder state_;
-  test::World world_;
-  std::unique_ptr<Agent> agent_;
 };
 
 TEST_F(PlanFlow, LooksAndChangesNothing) {

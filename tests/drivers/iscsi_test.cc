@@ -171,6 +171,29 @@ TEST_F(IscsiDatabase, ChangesARecordForRootAlone) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(tree_.path("etc")), {}), 1) << "a draft was left";
 }
 
+TEST_F(IscsiDatabase, TakesAwayWhatAKilledIscsiadmLeft) {
+  const std::string target = std::string("etc/nodes/") + kIqn;
+  tree_.file(target + "/10.0.0.1,3260", "# BEGIN RECORD 2.1.8\nnode.na");  // which iscsiadm does not know
+  database_.remove_remains(kPeer);
+  EXPECT_TRUE(database_.node_record(kPeer, "default").has_value()) << "what has content is for iscsiadm to delete";
+  database_.remove(*database_.node_record(kPeer, "default"));
+  EXPECT_FALSE(database_.node_record(kPeer, "default").has_value());
+  database_.remove_remains(kPeer);
+  EXPECT_FALSE(std::filesystem::exists(tree_.path(target))) << "the target's empty folder";
+
+  tree_.file(target + "/10.0.0.1,3260", "");
+  tree_.file(target + "/10.0.0.9,3260", kRecord);
+  database_.remove_remains(kPeer);
+  EXPECT_FALSE(std::filesystem::exists(tree_.path(target + "/10.0.0.1,3260")));
+  EXPECT_TRUE(std::filesystem::exists(tree_.path(target + "/10.0.0.9,3260"))) << "another portal's";
+}
+
+TEST_F(IscsiDatabase, RemovesNothingOutsideItsFolders) {
+  tree_.file("elsewhere", "mine");
+  database_.remove(tree_.path("elsewhere"));
+  EXPECT_TRUE(std::filesystem::exists(tree_.path("elsewhere")));
+}
+
 TEST_F(IscsiDatabase, ChangeOfARecordThatIsNotThereFails) {
   const auto done = database_.change(tree_.path("etc/nodes/x"), {});
   ASSERT_FALSE(done.has_value());

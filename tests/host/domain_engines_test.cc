@@ -34,6 +34,18 @@ TEST(EnginesOf, ReadsADomain) {
   EXPECT_FALSE(found.controllers[1].virtio_scsi);
 }
 
+TEST(EnginesOf, SaysWhetherTheMemoryIsShared) {
+  const auto shared = [](const std::string& inside) {
+    return engines_of("<domain>" + inside + "</domain>").shared_memory;
+  };
+  const auto cells = [](const std::string& all) { return "<cpu><numa>" + all + "</numa></cpu>"; };
+  EXPECT_TRUE(shared("<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"));
+  EXPECT_FALSE(shared("<memoryBacking><source type='memfd'/><access mode='private'/></memoryBacking>"));
+  EXPECT_TRUE(shared(cells("<cell id='0' memAccess='shared'/><cell id='1' memAccess='shared'/>")));
+  EXPECT_FALSE(shared(cells("<cell id='0' memAccess='shared'/><cell id='1'/>"))) << "a part of it is enough to refuse";
+  EXPECT_FALSE(shared(""));
+}
+
 TEST(EnginesOf, AGuestWithoutAnythingHasItsMainLoop) {
   for (const char* xml : {"", "<domain/>", "<domain><vcpu>no number</vcpu></domain>", "no XML"}) {
     const DomainEngines found = engines_of(xml);
