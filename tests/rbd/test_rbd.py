@@ -319,7 +319,8 @@ def test_killed_while_the_guest_opens_the_image(aiolos, ceph, guest, volume, qem
     pid = guest.qemu_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
-        kill_while(aiolos, attach, lambda: len(aiolos.confs()) == 1)
+        # A moment later the daemon has the request, and waits for QEMU.
+        kill_while(aiolos, attach, lambda: len(aiolos.confs()) == 1 and time.sleep(1) is None)
         if qemu_goes_on == "meanwhile":
             threading.Timer(2, os.kill, (pid, signal.SIGCONT)).start()
             reconcile(aiolos)
