@@ -149,6 +149,7 @@ Result<void> FrontEnd::make_memory() {
 }
 
 Result<void> FrontEnd::reconnect() {
+  for (Queue& queue : queues_) queue.base = load(queue.ring.used()->idx);
   if (auto done = connect_socket(); !done) return done;
   return negotiate();
 }
@@ -280,7 +281,7 @@ Result<void> FrontEnd::start() {
     const std::uint64_t index = i;
     const Result<void> steps[] = {
         tell(Request::set_vring_num, bytes_of(VringState{i, options_.queue_size})),
-        tell(Request::set_vring_base, bytes_of(VringState{i, load(q.ring.used()->idx)})),
+        tell(Request::set_vring_base, bytes_of(VringState{i, q.base})),
         tell(Request::set_vring_addr, bytes_of(addresses(i))),
         tell(Request::set_vring_call, bytes_of(index), q.call.get()),
         tell(Request::set_vring_kick, bytes_of(index), q.kick.get()),
@@ -297,7 +298,7 @@ Result<std::uint16_t> FrontEnd::stop(unsigned queue) {
     return tl::unexpected(done.error());
   const auto answer = call(Request::get_vring_base, bytes_of(VringState{queue, 0}));
   if (!answer) return tl::unexpected(answer.error());
-  return static_cast<std::uint16_t>(answer->as<VringState>().number);
+  return queues_[queue].base = static_cast<std::uint16_t>(answer->as<VringState>().number);
 }
 
 std::uint64_t FrontEnd::allocate(std::uint64_t size, std::uint64_t alignment) {

@@ -80,7 +80,8 @@ class FrontEnd {
   Result<void> start();
   /// Takes one ring back, as QEMU does when a guest stops. @return the index that its requests go on at.
   Result<std::uint16_t> stop(unsigned queue);
-  /// A new connection in place of one that was lost; start() goes on from there.
+  /// A new connection in place of one that was lost. start() then gives the rings the base that QEMU gives them: the
+  /// used index as it was when the connection broke (vhost_virtqueue_stop), however far the back end came after that.
   Result<void> reconnect();
 
   // --- messages ---
@@ -126,6 +127,7 @@ class FrontEnd {
     DriverRing ring;
     UniqueFd kick;
     UniqueFd call;
+    std::uint16_t base = 0;
   };
 
   explicit FrontEnd(std::string socket, const FrontEndOptions& options)

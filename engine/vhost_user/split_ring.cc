@@ -90,11 +90,13 @@ Result<void> SplitRing::start(const GuestMemory& memory, bool event_index) {
 }
 
 /// What an earlier process took and did not finish is taken again. What the driver has put there behind it comes after.
+/// The front end's base does not count here: where the connection broke, it is the used index as QEMU read it then,
+/// and the requests that were finished after that would be done, and given back, twice.
 void SplitRing::recover() {
   resubmit_.clear();
   if (!inflight_) return;
   resubmit_ = inflight_.recover(used_index_);
-  if (!resubmit_.empty()) next_available_ = static_cast<std::uint16_t>(used_index_ + resubmit_.size());
+  next_available_ = static_cast<std::uint16_t>(used_index_ + resubmit_.size());
   std::reverse(resubmit_.begin(), resubmit_.end());
 }
 

@@ -27,4 +27,5 @@ def folder():
 def engine(folder):
     started = Engine(folder).start()
     yield started
+    print(started.log.read_text())  # pytest shows it where the test failed
     started.close()

@@ -183,11 +183,13 @@ def test_a_removed_disk_is_its_own_guests_trouble_alone(engine):
 def test_ends_by_sigterm_and_goes_on_where_it_was(engine):
     disks = make_disks(engine, 3)
     with guest_with(disks) as guest:
-        start_verify(guest, guest_disks(guest, disks), seconds=8)
-        time.sleep(2)
-        assert engine.stop() == 0
-        engine.start()
+        start_verify(guest, guest_disks(guest, disks), seconds=12)
+        for _ in range(5):
+            time.sleep(1.5)
+            assert engine.stop() == 0
+            engine.start()
         end_verify(guest)
+        assert all(engine.stats(name)["broken_rings"] == 0 for name, _ in disks)
 
 
 def test_tells_the_service_manager_when_it_serves_and_when_it_ends(folder, monkeypatch):
