@@ -2,6 +2,7 @@
 // vhost-user as it is on the wire: QEMU, docs/interop/vhost-user.rst. Everything is in the host's byte order.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -148,7 +149,7 @@ struct Message {
 
   /// Puts `size` bytes at the end of the payload.
   void append(const void* data, std::size_t size) {
-    std::memcpy(payload.data() + header.size, data, size);
+    std::copy_n(static_cast<const std::byte*>(data), size, payload.data() + header.size);  // size may be 0
     header.size += static_cast<std::uint32_t>(size);
   }
 };

@@ -31,7 +31,8 @@ constexpr std::size_t kBlock = 4096;
 class Buffer {
  public:
   explicit Buffer(std::size_t size, char fill = 0)
-      : data_(static_cast<char*>(std::aligned_alloc(kBlock, size)), &std::free), size_(size) {
+      : data_(static_cast<char*>(std::aligned_alloc(kBlock, (size + kBlock - 1) / kBlock * kBlock)), &std::free),
+        size_(size) {
     std::memset(data_.get(), fill, size);
   }
   char* data() const { return data_.get(); }

@@ -239,28 +239,32 @@ TEST_F(HostileTest, MessagesThatMakeNoSenseEndTheirConnectionAlone) {
   const SingleRegion region{0, {0, ~0ULL, 0, ~0ULL}};
   const ConfigHeader config{250, 4000, 0};
   const InflightDescription inflight{~0ULL, ~0ULL, 999, 9999, 0};
-  const std::pair<Request, std::span<const std::byte>> messages[] = {
+  const auto copy_of = [](const auto& payload) {
+    const auto bytes = bytes_of(payload);
+    return std::vector(bytes.begin(), bytes.end());
+  };
+  const std::pair<Request, std::vector<std::byte>> messages[] = {
       {static_cast<Request>(0), {}},
-      {static_cast<Request>(4711), bytes_of(number)},
-      {Request::set_features, bytes_of(number)},
+      {static_cast<Request>(4711), copy_of(number)},
+      {Request::set_features, copy_of(number)},
       {Request::set_features, {}},
-      {Request::set_vring_num, bytes_of(ring)},
-      {Request::set_vring_num, bytes_of(VringState{0, 0})},
-      {Request::set_vring_num, bytes_of(VringState{0, 100})},
-      {Request::set_vring_num, bytes_of(VringState{0, 1U << 31})},
-      {Request::get_vring_base, bytes_of(ring)},
-      {Request::set_vring_enable, bytes_of(ring)},
-      {Request::set_vring_kick, bytes_of(number)},
-      {Request::set_vring_kick, bytes_of(std::uint64_t{0})},
-      {Request::set_vring_call, bytes_of(number)},
-      {Request::set_mem_table, bytes_of(table)},
-      {Request::add_mem_reg, bytes_of(region)},
-      {Request::rem_mem_reg, bytes_of(region)},
-      {Request::set_log_base, bytes_of(LogBase{~0ULL, ~0ULL})},
-      {Request::get_config, bytes_of(config)},
-      {Request::set_config, bytes_of(config)},
-      {Request::get_inflight_fd, bytes_of(inflight)},
-      {Request::set_inflight_fd, bytes_of(inflight)},
+      {Request::set_vring_num, copy_of(ring)},
+      {Request::set_vring_num, copy_of(VringState{0, 0})},
+      {Request::set_vring_num, copy_of(VringState{0, 100})},
+      {Request::set_vring_num, copy_of(VringState{0, 1U << 31})},
+      {Request::get_vring_base, copy_of(ring)},
+      {Request::set_vring_enable, copy_of(ring)},
+      {Request::set_vring_kick, copy_of(number)},
+      {Request::set_vring_kick, copy_of(std::uint64_t{0})},
+      {Request::set_vring_call, copy_of(number)},
+      {Request::set_mem_table, copy_of(table)},
+      {Request::add_mem_reg, copy_of(region)},
+      {Request::rem_mem_reg, copy_of(region)},
+      {Request::set_log_base, copy_of(LogBase{~0ULL, ~0ULL})},
+      {Request::get_config, copy_of(config)},
+      {Request::set_config, copy_of(config)},
+      {Request::get_inflight_fd, copy_of(inflight)},
+      {Request::set_inflight_fd, copy_of(inflight)},
   };
   for (const auto& [request, payload] : messages) {
     const auto front_end = attacker(false);
