@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "admin_socket.h"
+#include "descriptor_store.h"
 #include "log.h"
 #include "metrics.h"
 #include "service.h"
@@ -52,8 +53,11 @@ void add_disks(Service& service, const Settings& settings) {
   };
   for (const DiskSettings& disk : settings.disks) add(disk, false);
   const auto kept = service.kept_disks();
-  if (!kept) return log_line(LogLevel::error, "state", describe(kept.error()));
-  for (const DiskSettings& disk : *kept) add(disk, true);
+  if (!kept)
+    log_line(LogLevel::error, "state", describe(kept.error()));
+  else
+    for (const DiskSettings& disk : *kept) add(disk, true);
+  service.discard_sessions();
 }
 
 Result<void> serve(const Settings& settings) {
@@ -67,7 +71,9 @@ Result<void> serve(const Settings& settings) {
   Poller control;
   bool stopping = false;
   control.add(signal_fd.get(), EPOLLIN, [&] { stopping = true; });
-  Service service(settings, control);
+  auto kept = take_kept_descriptors();
+  Service service(settings, control,
+                  DescriptorStore::is_possible() ? std::make_unique<DescriptorStore>(std::move(kept)) : nullptr);
   std::unique_ptr<MetricsServer> metrics;
   if (!settings.metrics.empty()) {
     auto started = MetricsServer::start(settings.metrics, service);

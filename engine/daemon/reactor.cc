@@ -26,25 +26,35 @@ std::string group_key(const DiskSettings& settings) {
 
 }  // namespace
 
-Reactor::Reactor(unsigned capacity) : capacity_(capacity), thread_([this] { run(); }) {}
+Reactor::Reactor(unsigned capacity, DescriptorStore* store)
+    : capacity_(capacity), store_(store), thread_([this] { run(); }) {}
 
 Reactor::~Reactor() {
   poller_.post([this] {
     stopping_ = true;
-    for (const auto& disk : disks_) disk->close();
+    for (const auto& disk : disks_) disk->leave();
   });
   thread_.join();
 }
 
 void Reactor::add(DiskSettings settings, Image image, UniqueFd listener, Added added,
-                  std::optional<DiskGroup::Duration> drain_target) {
+                  std::optional<DiskGroup::Duration> drain_target, std::optional<KeptSession> kept) {
   // A std::function has to be copyable, so what can only be moved goes by a pointer.
-  auto parts = std::make_shared<std::pair<Image, UniqueFd>>(std::move(image), std::move(listener));
+  struct Parts {
+    Image image;
+    UniqueFd listener;
+    std::optional<KeptSession> kept;
+  };
+  auto parts = std::make_shared<Parts>(Parts{std::move(image), std::move(listener), std::move(kept)});
   poller_.post([this, settings = std::move(settings), parts, added = std::move(added), drain_target] {
     auto share = share_of(settings.aio);
-    if (!share) return added(tl::unexpected(share.error()));
-    disks_.push_back(std::make_unique<ServedDisk>(settings, std::move(parts->first), std::move(parts->second), poller_,
-                                                  **share, group_of(settings, drain_target)));
+    if (!share) {
+      if (parts->kept) parts->kept->discard(*store_);
+      return added(tl::unexpected(share.error()));
+    }
+    disks_.push_back(std::make_unique<ServedDisk>(settings, std::move(parts->image), std::move(parts->listener),
+                                                  poller_, **share, group_of(settings, drain_target), store_));
+    if (parts->kept) disks_.back()->resume(std::move(*parts->kept));
     added(disks_.back()->statistics());
   });
 }

@@ -19,10 +19,11 @@ namespace aiolos::engine {
 class Reactor {
  public:
   /// @param capacity of each AIO engine: requests in flight of all its disks together.
-  explicit Reactor(unsigned capacity);
+  /// @param store that keeps the disks' sessions for the next process, and outlives this; nullptr for none.
+  explicit Reactor(unsigned capacity, DescriptorStore* store = nullptr);
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
-  /// Closes all disks, waits for what they have in flight, and ends the thread.
+  /// Waits for what the disks have in flight, leaves their sessions to the next process, and ends the thread.
   ~Reactor();
 
   using Added = std::function<void(Result<std::shared_ptr<DiskStatistics>>)>;
@@ -32,8 +33,10 @@ class Reactor {
 
   /// Serves a disk. @param listener of listen_at().
   /// @param drain_target of its group, if the disk is the first of it; nullopt for none.
+  /// @param kept a session of the disk that an earlier process has left in the store.
   void add(DiskSettings settings, Image image, UniqueFd listener, Added added,
-           std::optional<DiskGroup::Duration> drain_target = DrainGovernor::Settings{}.target);
+           std::optional<DiskGroup::Duration> drain_target = DrainGovernor::Settings{}.target,
+           std::optional<KeptSession> kept = std::nullopt);
   /// Ends a disk: nothing new is taken from its rings, and the callback comes when nothing of it is in flight any more.
   void remove(std::string name, Removed removed);
   /// Looks at the size of a disk's image again. @param done gets the size in bytes.
@@ -60,6 +63,7 @@ class Reactor {
   ServedDisk* find(const std::string& name);
 
   const unsigned capacity_;
+  DescriptorStore* const store_;
   Poller poller_;
   std::map<AioMode, AioShare> shares_;
   std::map<std::string, DiskGroup> groups_;  ///< By the group's name; a disk without one is alone under its own.

@@ -92,13 +92,14 @@ Result<UniqueFd> listen_at(const std::string& path) {
 }
 
 ServedDisk::ServedDisk(DiskSettings settings, Image image, UniqueFd listener, Poller& poller, AioShare& share,
-                       DiskGroup& group)
+                       DiskGroup& group, DescriptorStore* store)
     : settings_(std::move(settings)),
       image_(std::move(image)),
       listener_(std::move(listener)),
       poller_(poller),
       share_(share),
       group_(group),
+      store_(store),
       budget_id_(share.budget.add(0, settings_.weight)) {
   config_.capacity = image_.size() >> kSectorShift;
   config_.seg_max = 126;  // two descriptors of a ring of 128 are the header's and the status'
@@ -132,9 +133,26 @@ void ServedDisk::accept() {
   poller_.remove(listener_.get());
   channel_ = std::make_unique<MessageChannel>(std::move(socket));
   session_ = std::make_unique<Session>(*this);
+  if (store_) keeper_.emplace(*store_, settings_.name, channel_->fd());
   poller_.add(channel_->fd(), EPOLLIN, [this] { receive(); });
   statistics_->connected.set(1);
   statistics_->connections.add(1);
+}
+
+void ServedDisk::resume(KeptSession kept) {
+  poller_.remove(listener_.get());
+  channel_ = std::make_unique<MessageChannel>(std::move(kept.socket));
+  session_ = std::make_unique<Session>(*this);
+  keeper_.emplace(*store_, std::move(kept), channel_->fd());
+  statistics_->connected.set(1);
+  statistics_->connections.add(1);
+  for (const auto& [place, entry] : keeper_->record().entries()) {
+    Message message = copy_of(entry.message);
+    if (auto done = session_->handle(message); !done) return disconnect(done.error());
+  }
+  update_slots();
+  poller_.add(channel_->fd(), EPOLLIN, [this] { receive(); });
+  awake_ = true;
 }
 
 void ServedDisk::receive() {
@@ -148,6 +166,8 @@ void ServedDisk::receive() {
 
 /// @return false if the conversation is over, or waits.
 bool ServedDisk::handle(Message& message) {
+  std::optional<Message> noted;
+  if (keeper_) noted = copy_of(message);  // the session takes the descriptors
   auto outcome = session_->handle(message);
   if (!outcome) {
     disconnect(outcome.error());
@@ -163,7 +183,10 @@ bool ServedDisk::handle(Message& message) {
   }
   if (message.request() == Request::get_vring_base) count_drain(deferred_ ? now - deferred_since_ : 0ns);
   update_slots();
-  if (const auto* reply = std::get_if<Message>(&*outcome))
+  const auto* const reply = std::get_if<Message>(&*outcome);
+  const bool refused = reply && message.need_reply() && reply->as<std::uint64_t>() != 0;
+  if (noted && (!refused || message.request() == Request::get_vring_base)) keeper_->note(std::move(*noted));
+  if (reply)
     if (auto sent = channel_->send(*reply); !sent) {
       disconnect(sent.error());
       return false;
@@ -201,6 +224,7 @@ void ServedDisk::go_on() {
   publish();
   if (!handle(*deferred_)) return;
   deferred_.reset();
+  if (leaving_) return leave_if_drained();
   poller_.add(channel_->fd(), EPOLLIN, [this] { receive(); });
   awake_ = true;
   receive();
@@ -210,6 +234,11 @@ void ServedDisk::go_on() {
 void ServedDisk::disconnect(const Error& why) {
   if (why.kind != ErrorKind::retry) log_line(LogLevel::warning, settings_.name, describe(why));
   poller_.remove(channel_->fd());
+  if (keeper_) {
+    ::shutdown(channel_->fd(), SHUT_RDWR);  // the service manager has it open, too
+    keeper_->forget();
+    keeper_.reset();
+  }
   channel_.reset();
   deferred_.reset();
   for (SplitRing& ring : session_->rings()) {
@@ -233,6 +262,26 @@ void ServedDisk::close() {
   closing_ = true;
   poller_.remove(listener_.get());
   if (channel_) disconnect(Error{ErrorKind::retry, "the disk is removed", {}, {}});
+}
+
+/// The front end sees the connection's end, if it is one, when all its requests have been answered.
+void ServedDisk::leave() {
+  if (!channel_) return close();
+  if (!channel_->between_messages()) return close();  // the next process could not make sense of the rest
+  closing_ = leaving_ = true;
+  poller_.remove(listener_.get());
+  poller_.remove(channel_->fd());
+  for (SplitRing& ring : session_->rings()) ring.drain();
+  leave_if_drained();
+}
+
+void ServedDisk::leave_if_drained() {
+  if (!leaving_ || !channel_ || deferred_ || session_->in_flight() > 0) return;
+  publish();
+  if (keeper_) keeper_->save();
+  keeper_.reset();
+  session_.reset();
+  channel_.reset();
 }
 
 // --- what the session asks ----------------------------------------------------------------------------------------
@@ -297,6 +346,7 @@ bool ServedDisk::writes_through() const { return config_.wce == 0; }
 
 bool ServedDisk::take_requests(SteadyTime now) {
   if (deferred_) go_on();
+  if (keeper_) keeper_->save(now);
   governor_.tick(now);
   if (!session_ || !awake_ || session_->draining()) return false;
   std::vector<SplitRing>& rings = session_->rings();
@@ -421,6 +471,7 @@ void ServedDisk::finish(Task& task, SteadyTime now) {
   governor_.finish(task.ticket, now);
   answer(task, block_status(task.result), now - task.began);
   if (deferred_) go_on();
+  leave_if_drained();
   end_session_if_drained();
 }
 

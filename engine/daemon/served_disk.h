@@ -26,6 +26,7 @@
 #include "message_channel.h"
 #include "poller.h"
 #include "session.h"
+#include "session_keeper.h"
 
 namespace aiolos::engine {
 
@@ -61,7 +62,9 @@ class ServedDisk final : public SessionDisk {
  public:
   /// @param listener where front ends connect.
   /// @param group of the guest's disks; outlives this one.
-  ServedDisk(DiskSettings settings, Image image, UniqueFd listener, Poller& poller, AioShare& share, DiskGroup& group);
+  /// @param store that keeps its session for the next process; nullptr for none.
+  ServedDisk(DiskSettings settings, Image image, UniqueFd listener, Poller& poller, AioShare& share, DiskGroup& group,
+             DescriptorStore* store = nullptr);
   ServedDisk(const ServedDisk&) = delete;
   ServedDisk& operator=(const ServedDisk&) = delete;
   /// Nothing may be in flight.
@@ -89,8 +92,13 @@ class ServedDisk final : public SessionDisk {
 
   /// Looks at the image's size again and tells the guest. @return the size in bytes.
   Result<std::uint64_t> resize();
+  /// Goes on with a session of an earlier process. Before any front end has connected; needs a store.
+  void resume(KeptSession kept);
   /// Takes no more requests; ends the connection when nothing is in flight any more.
   void close();
+  /// As close(), for a process that ends: the connection stays open where the service manager keeps it for the next
+  /// one.
+  void leave();
   /// Whether the disk is closed and can be destroyed.
   bool closed() const { return closing_ && !session_; }
 
@@ -112,6 +120,7 @@ class ServedDisk final : public SessionDisk {
   bool handle(Message& message);
   void go_on();
   void disconnect(const Error& why);
+  void leave_if_drained();
   void end_session_if_drained();
 
   bool take_from(SplitRing& ring, SteadyTime now);
@@ -136,15 +145,18 @@ class ServedDisk final : public SessionDisk {
   Poller& poller_;
   AioShare& share_;
   DiskGroup& group_;
+  DescriptorStore* const store_;
   const SharedBudget::DiskId budget_id_;
   const std::shared_ptr<DiskStatistics> statistics_ = std::make_shared<DiskStatistics>();
   virtio_blk_config config_{};
 
   std::unique_ptr<MessageChannel> channel_;
   std::unique_ptr<Session> session_;
+  std::optional<SessionKeeper> keeper_;
   std::optional<Message> deferred_;  ///< Waits for requests in flight.
   SteadyTime deferred_since_{};
   bool closing_ = false;
+  bool leaving_ = false;
   bool awake_ = false;  ///< Rings are looked at in each turn; the guest need not kick.
   bool published_ = true;
   std::size_t first_ring_ = 0;

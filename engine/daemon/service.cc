@@ -97,12 +97,15 @@ Json to_json(const Error& error) {
   return {{"kind", to_string(error.kind)}, {"message", describe(error)}, {"next", error.next}};
 }
 
-Service::Service(const Settings& settings, Poller& control)
+Service::Service(const Settings& settings, Poller& control, std::unique_ptr<DescriptorStore> store)
     : control_(control),
       state_(settings.state),
       socket_group_(settings.socket_group),
+      store_(std::move(store)),
       drain_target_(target_of(settings.drain_target_ms)) {
-  for (unsigned i = 0; i < settings.reactors; ++i) reactors_.push_back(std::make_unique<Reactor>(settings.capacity));
+  for (unsigned i = 0; i < settings.reactors; ++i)
+    reactors_.push_back(std::make_unique<Reactor>(settings.capacity, store_.get()));
+  if (store_) sessions_ = take_kept_sessions(*store_);
 }
 
 Service::~Service() = default;
@@ -156,7 +159,21 @@ void Service::add(DiskSettings disk, bool keep, Reply reply) {
   };
   const auto target = drain_targets_.find(disk.group);
   reactors_[reactor]->add(disk, std::move(*image), std::move(*listener), std::move(added),
-                          target == drain_targets_.end() ? drain_target_ : target->second);
+                          target == drain_targets_.end() ? drain_target_ : target->second, session_of(disk.name));
+}
+
+std::optional<KeptSession> Service::session_of(const std::string& disk) {
+  const auto found =
+      std::find_if(sessions_.begin(), sessions_.end(), [&](const auto& each) { return each.disk == disk; });
+  if (found == sessions_.end()) return std::nullopt;
+  std::optional<KeptSession> session = std::move(*found);
+  sessions_.erase(found);
+  return session;
+}
+
+void Service::discard_sessions() {
+  for (KeptSession& session : sessions_) session.discard(*store_);
+  sessions_.clear();
 }
 
 Result<std::vector<DiskSettings>> Service::kept_disks() const {

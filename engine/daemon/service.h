@@ -26,14 +26,18 @@ struct DiskReport {
 class Service {
  public:
   /// @param control the control thread's poller, in which the replies run.
-  Service(const Settings& settings, Poller& control);
-  /// Closes all disks when their requests in flight are done.
+  /// @param store that keeps the disks' sessions over processes; nullptr for none. When a disk is added that an earlier
+  /// process served, it goes on with its session.
+  Service(const Settings& settings, Poller& control, std::unique_ptr<DescriptorStore> store);
+  /// Waits for what the disks have in flight, and leaves their sessions to the next process.
   ~Service();
 
   using Reply = std::function<void(Result<Json>)>;
 
   /// Serves a disk. @param keep it in the state file.
   void add(DiskSettings disk, bool keep, Reply reply);
+  /// Ends the sessions whose disks have not been added.
+  void discard_sessions();
   /// The disks that an earlier process kept in the state file.
   Result<std::vector<DiskSettings>> kept_disks() const;
 
@@ -60,6 +64,7 @@ class Service {
   void list(const JsonView& request, Reply reply);
   void stats(const JsonView& request, Reply reply);
 
+  std::optional<KeptSession> session_of(const std::string& disk);
   std::size_t choose_reactor(const std::string& group) const;
   Result<std::string> known_name(const JsonView& request) const;
   void keep_disks() const;
@@ -67,6 +72,8 @@ class Service {
   Poller& control_;
   const std::string state_;
   const std::string socket_group_;
+  const std::unique_ptr<DescriptorStore> store_;
+  std::vector<KeptSession> sessions_;  ///< Of an earlier process, whose disks are not there yet.
   std::vector<std::unique_ptr<Reactor>> reactors_;
   mutable std::mutex mutex_;  ///< Guards disks_ against reports(); only the control thread writes.
   std::map<std::string, Entry> disks_;

@@ -23,6 +23,9 @@ class MessageChannel {
   /// Sends a message with its descriptors. A peer that does not read its answers is an error, too.
   Result<void> send(const Message& message);
 
+  /// Whether nothing of a message has been read whose rest is missing.
+  bool between_messages() const { return got_ == 0; }
+
  private:
   Result<bool> read_more(std::size_t until);
 

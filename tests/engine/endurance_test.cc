@@ -192,6 +192,40 @@ TEST_P(EnduranceTest, NothingIsLostOrDoneTwiceWhenTheDaemonIsKilled) {
   EXPECT_GT(guest.completed, 10U * static_cast<unsigned>(rounds()));
 }
 
+TEST_P(EnduranceTest, AKilledDaemonsWritesDoNotComeAfterTheNextOnes) {
+  const Folder folder;
+  SlowFile slow(folder, kBlocks * kBlock, "delay 2000000");
+  const std::string socket = folder / "sock";
+  EngineProcess engine("path=" + slow.path() + ",socket=" + socket + ",aio=" + std::string(to_string(GetParam())));
+  std::unique_ptr<FrontEnd> front_end;
+  ASSERT_TRUE(eventually([&] {
+    auto made = FrontEnd::connect(socket, small_memory());
+    if (made) front_end = std::move(*made);
+    return made.has_value();
+  }));
+  ASSERT_TRUE(front_end->start().has_value());
+  BlockDriver driver(*front_end, 0, 1, kBlock);
+  const auto write = [&](char letter) {
+    std::memset(driver.buffer(0).data(), letter, kBlock);
+    return driver.start(0, VIRTIO_BLK_T_OUT, 0, kBlock);
+  };
+  ASSERT_TRUE(write('a'));
+  driver.kick();
+  std::this_thread::sleep_for(100ms);  // it is with the storage
+  slow.control("delay 0");
+  engine.kill();
+  engine.start();
+  ASSERT_TRUE(eventually([&] { return front_end->reconnect().has_value(); }));
+  ASSERT_TRUE(front_end->start().has_value());
+  ASSERT_TRUE(driver.wait().has_value());
+  ASSERT_TRUE(write('b'));
+  driver.kick();
+  ASSERT_TRUE(driver.wait().has_value());
+  std::this_thread::sleep_for(2500ms);  // when the first one is done at the latest
+  EXPECT_EQ(driver.run(VIRTIO_BLK_T_IN, 0, kBlock), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(static_cast<char>(driver.buffer(0)[17]), 'b');
+}
+
 TEST_P(EnduranceTest, NothingIsLostOrWrittenLateWhenTheGuestIsStopped) {
   const Folder folder;
   const SlowFile slow(folder, kBlocks * kBlock, "delay 700");

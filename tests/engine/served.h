@@ -17,18 +17,20 @@ namespace aiolos::engine {
 /// A reactor with disks.
 class Served {
  public:
-  explicit Served(unsigned capacity = 256) : reactor_(std::make_unique<Reactor>(capacity)) {}
+  explicit Served(unsigned capacity = 256, DescriptorStore* store = nullptr)
+      : reactor_(std::make_unique<Reactor>(capacity, store)) {}
 
-  /// Serves a file. @return its statistics.
-  std::shared_ptr<DiskStatistics> add(DiskSettings settings) {
+  /// Serves a file. @param kept a session that it goes on with. @return its statistics.
+  std::shared_ptr<DiskStatistics> add(DiskSettings settings, std::optional<KeptSession> kept = std::nullopt) {
     auto image = Image::open(settings.path, {settings.read_only, settings.direct});
     if (!image) throw std::runtime_error(describe(image.error()));
     auto listener = listen_at(settings.socket);
     if (!listener) throw std::runtime_error(describe(listener.error()));
     if (settings.name.empty()) settings.name = settings.socket;
     std::promise<Result<std::shared_ptr<DiskStatistics>>> added;
-    reactor_->add(settings, std::move(*image), std::move(*listener),
-                  [&](auto result) { added.set_value(std::move(result)); });
+    reactor_->add(
+        settings, std::move(*image), std::move(*listener), [&](auto result) { added.set_value(std::move(result)); },
+        DrainGovernor::Settings{}.target, std::move(kept));
     auto result = added.get_future().get();
     if (!result) throw std::runtime_error(describe(result.error()));
     return *result;
