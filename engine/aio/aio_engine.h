@@ -45,6 +45,14 @@ class AioEngine {
   /// Says that requests will name this descriptor, which an engine may use to look it up once instead of every time.
   /// Nothing depends on it. The descriptor stays open until `forget`.
   virtual void remember(int fd) { (void)fd; }
+  /// Keeps a file open until no request of this process is with the kernel, also when the process has been killed: the
+  /// file's locks tell the next process. Without that, requests of io_uring outlive their process (io_ring_exit_work),
+  /// while the kernel ends those of threads and of Linux AIO before it closes the process's files (exit_aio).
+  virtual Result<void> hold(int fd) {
+    (void)fd;
+    return {};
+  }
+  /// Undoes `remember` and `hold`.
   virtual void forget(int fd) { (void)fd; }
 
  protected:

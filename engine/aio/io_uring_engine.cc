@@ -18,7 +18,7 @@ namespace {
 
 /// Entries of the submission queue: how many go with one io_uring_enter(2). No limit on what is in flight.
 constexpr unsigned kSubmissions = 128;
-constexpr unsigned kRegisteredFiles = 256;
+constexpr unsigned kRegisteredFiles = 1024;  // as many as RLIMIT_NOFILE lets everybody have
 constexpr std::size_t kBatch = 64;
 constexpr int kNoSlot = -1;
 
@@ -107,6 +107,13 @@ class IoUringEngine : public AioEngine {
       slots_[index] = slot;
       return;
     }
+  }
+
+  Result<void> hold(int fd) override {
+    remember(fd);
+    if (slot_of(fd) != kNoSlot) return {};
+    return fail(ErrorKind::configuration, "io_uring takes no more registered files",
+                "use aio native or threads, or serve fewer disks by one process");
   }
 
   void forget(int fd) override {

@@ -37,23 +37,24 @@ Reactor::~Reactor() {
   thread_.join();
 }
 
-void Reactor::add(DiskSettings settings, Image image, UniqueFd listener, Added added,
+void Reactor::add(DiskSettings settings, Image image, DiskSocket socket, Added added,
                   std::optional<DiskGroup::Duration> drain_target, std::optional<KeptSession> kept) {
   // A std::function has to be copyable, so what can only be moved goes by a pointer.
   struct Parts {
     Image image;
-    UniqueFd listener;
+    DiskSocket socket;
     std::optional<KeptSession> kept;
   };
-  auto parts = std::make_shared<Parts>(Parts{std::move(image), std::move(listener), std::move(kept)});
+  auto parts = std::make_shared<Parts>(Parts{std::move(image), std::move(socket), std::move(kept)});
   poller_.post([this, settings = std::move(settings), parts, added = std::move(added), drain_target] {
     auto share = share_of(settings.aio);
-    if (!share) {
+    const auto held = share ? (*share)->engine->hold(parts->socket.lock.get()) : tl::unexpected(share.error());
+    if (!held) {
       if (parts->kept) parts->kept->discard(*store_);
-      return added(tl::unexpected(share.error()));
+      return added(tl::unexpected(held.error()));
     }
-    disks_.push_back(std::make_unique<ServedDisk>(settings, std::move(parts->image), std::move(parts->listener),
-                                                  poller_, **share, group_of(settings, drain_target), store_));
+    disks_.push_back(std::make_unique<ServedDisk>(settings, std::move(parts->image), std::move(parts->socket), poller_,
+                                                  **share, group_of(settings, drain_target), store_));
     if (parts->kept) disks_.back()->resume(std::move(*parts->kept));
     added(disks_.back()->statistics());
   });

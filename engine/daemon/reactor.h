@@ -31,10 +31,10 @@ class Reactor {
 
   // Safe for all threads. The callbacks run in the reactor's thread.
 
-  /// Serves a disk. @param listener of listen_at().
+  /// Serves a disk. @param socket of open_socket().
   /// @param drain_target of its group, if the disk is the first of it; nullopt for none.
   /// @param kept a session of the disk that an earlier process has left in the store.
-  void add(DiskSettings settings, Image image, UniqueFd listener, Added added,
+  void add(DiskSettings settings, Image image, DiskSocket socket, Added added,
            std::optional<DiskGroup::Duration> drain_target = DrainGovernor::Settings{}.target,
            std::optional<KeptSession> kept = std::nullopt);
   /// Ends a disk: nothing new is taken from its rings, and the callback comes when nothing of it is in flight any more.

@@ -5,8 +5,10 @@
 #include <fmt/format.h>
 #include <linux/virtio_config.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -14,6 +16,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "aiolos/core/posix.h"
 #include "log.h"
@@ -27,6 +30,9 @@ using namespace std::chrono_literals;
 /// Requests that one ring may take in one turn, so that no ring keeps the others waiting.
 constexpr unsigned kTurn = 32;
 constexpr std::size_t kZeroes = 1U << 20;
+
+constexpr const char* kLockSuffix = ".lock";
+constexpr std::chrono::nanoseconds kLockTick = 10ms;
 
 constexpr std::uint64_t bit(unsigned number) { return 1ULL << number; }
 
@@ -91,11 +97,25 @@ Result<UniqueFd> listen_at(const std::string& path) {
   return socket;
 }
 
-ServedDisk::ServedDisk(DiskSettings settings, Image image, UniqueFd listener, Poller& poller, AioShare& share,
+Result<DiskSocket> open_socket(const std::string& path) {
+  auto listener = listen_at(path);
+  if (!listener) return tl::unexpected(listener.error());
+  const std::string lock = path + kLockSuffix;
+  UniqueFd file(::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!file) return tl::unexpected(storage_error("open", lock, errno));
+  return DiskSocket{std::move(*listener), std::move(file)};
+}
+
+void remove_socket(const std::string& path) {
+  ::unlink(path.c_str());
+  ::unlink((path + kLockSuffix).c_str());
+}
+
+ServedDisk::ServedDisk(DiskSettings settings, Image image, DiskSocket socket, Poller& poller, AioShare& share,
                        DiskGroup& group, DescriptorStore* store)
     : settings_(std::move(settings)),
       image_(std::move(image)),
-      listener_(std::move(listener)),
+      socket_(std::move(socket)),
       poller_(poller),
       share_(share),
       group_(group),
@@ -112,25 +132,49 @@ ServedDisk::ServedDisk(DiskSettings settings, Image image, UniqueFd listener, Po
   config_.write_zeroes_may_unmap = 1;
   share_.engine->remember(image_.fd());
   group_.add(governor_);
-  poller_.add(listener_.get(), EPOLLIN, [this] { accept(); });
+  open_when_free();
 }
 
 ServedDisk::~ServedDisk() {
-  poller_.remove(listener_.get());
+  if (lock_timer_) poller_.remove(lock_timer_.get());
+  poller_.remove(socket_.listener.get());
   if (channel_) poller_.remove(channel_->fd());
   session_.reset();
   group_.remove(governor_);
   share_.engine->forget(image_.fd());
+  share_.engine->forget(socket_.lock.get());
   share_.budget.remove(budget_id_);
 }
 
 // --- the front end's connection -----------------------------------------------------------------------------------
 
+/// Looks again and again: the process that has the lock has ended, and nobody tells when its last request does.
+void ServedDisk::open_when_free() {
+  if (::flock(socket_.lock.get(), LOCK_EX | LOCK_NB) == 0) return open();
+  if (lock_timer_) return;
+  log_line(LogLevel::info, settings_.name, "waits for requests of an earlier process");
+  const itimerspec often{{0, kLockTick.count()}, {0, kLockTick.count()}};
+  lock_timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  ::timerfd_settime(lock_timer_.get(), 0, &often, nullptr);
+  poller_.add(lock_timer_.get(), EPOLLIN, [this] {
+    std::uint64_t ticks = 0;
+    (void)::read(lock_timer_.get(), &ticks, sizeof(ticks));
+    open_when_free();
+  });
+}
+
+void ServedDisk::open() {
+  if (lock_timer_) poller_.remove(lock_timer_.get());
+  lock_timer_.reset();
+  poller_.add(socket_.listener.get(), EPOLLIN, [this] { accept(); });
+  if (auto kept = std::exchange(kept_, std::nullopt)) resume(std::move(*kept));
+}
+
 void ServedDisk::accept() {
-  UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  UniqueFd socket(::accept4(socket_.listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!socket) return;
   // One front end at a time; the next one waits until the requests of the one before are done.
-  poller_.remove(listener_.get());
+  poller_.remove(socket_.listener.get());
   channel_ = std::make_unique<MessageChannel>(std::move(socket));
   session_ = std::make_unique<Session>(*this);
   if (store_) keeper_.emplace(*store_, settings_.name, channel_->fd());
@@ -140,7 +184,11 @@ void ServedDisk::accept() {
 }
 
 void ServedDisk::resume(KeptSession kept) {
-  poller_.remove(listener_.get());
+  if (lock_timer_) {
+    kept_ = std::move(kept);
+    return;
+  }
+  poller_.remove(socket_.listener.get());
   channel_ = std::make_unique<MessageChannel>(std::move(kept.socket));
   session_ = std::make_unique<Session>(*this);
   keeper_.emplace(*store_, std::move(kept), channel_->fd());
@@ -255,21 +303,25 @@ void ServedDisk::end_session_if_drained() {
   publish();
   session_.reset();
   update_slots();
-  if (!closing_) poller_.add(listener_.get(), EPOLLIN, [this] { accept(); });
+  if (!closing_) poller_.add(socket_.listener.get(), EPOLLIN, [this] { accept(); });
 }
 
 void ServedDisk::close() {
   closing_ = true;
-  poller_.remove(listener_.get());
+  if (lock_timer_) poller_.remove(lock_timer_.get());
+  if (kept_) kept_->discard(*store_);
+  kept_.reset();
+  poller_.remove(socket_.listener.get());
   if (channel_) disconnect(Error{ErrorKind::retry, "the disk is removed", {}, {}});
 }
 
 /// The front end sees the connection's end, if it is one, when all its requests have been answered.
 void ServedDisk::leave() {
+  kept_.reset();  // the store still has it
   if (!channel_) return close();
   if (!channel_->between_messages()) return close();  // the next process could not make sense of the rest
   closing_ = leaving_ = true;
-  poller_.remove(listener_.get());
+  poller_.remove(socket_.listener.get());
   poller_.remove(channel_->fd());
   for (SplitRing& ring : session_->rings()) ring.drain();
   leave_if_drained();

@@ -58,12 +58,18 @@ struct AioShare {
   std::vector<IoRequest*> batch;  ///< Taken from rings in this turn of the reactor.
 };
 
+/// Where a disk is served.
+struct DiskSocket {
+  UniqueFd listener;
+  UniqueFd lock;  ///< Its file is locked while requests of an earlier process can still change the disk.
+};
+
 class ServedDisk final : public SessionDisk {
  public:
-  /// @param listener where front ends connect.
+  /// @param socket of open_socket(). While requests of an earlier process are with the storage, nobody is served.
   /// @param group of the guest's disks; outlives this one.
   /// @param store that keeps its session for the next process; nullptr for none.
-  ServedDisk(DiskSettings settings, Image image, UniqueFd listener, Poller& poller, AioShare& share, DiskGroup& group,
+  ServedDisk(DiskSettings settings, Image image, DiskSocket socket, Poller& poller, AioShare& share, DiskGroup& group,
              DescriptorStore* store = nullptr);
   ServedDisk(const ServedDisk&) = delete;
   ServedDisk& operator=(const ServedDisk&) = delete;
@@ -92,7 +98,7 @@ class ServedDisk final : public SessionDisk {
 
   /// Looks at the image's size again and tells the guest. @return the size in bytes.
   Result<std::uint64_t> resize();
-  /// Goes on with a session of an earlier process. Before any front end has connected; needs a store.
+  /// Goes on with a session of an earlier process. Right after the disk was made; needs a store.
   void resume(KeptSession kept);
   /// Takes no more requests; ends the connection when nothing is in flight any more.
   void close();
@@ -115,6 +121,8 @@ class ServedDisk final : public SessionDisk {
   void ring_ready(SplitRing& ring) override;
   void ring_stopping() override;
 
+  void open_when_free();
+  void open();
   void accept();
   void receive();
   bool handle(Message& message);
@@ -141,7 +149,9 @@ class ServedDisk final : public SessionDisk {
 
   const DiskSettings settings_;
   Image image_;
-  const UniqueFd listener_;
+  const DiskSocket socket_;
+  UniqueFd lock_timer_;              ///< While the lock is waited for.
+  std::optional<KeptSession> kept_;  ///< Goes on when the lock is there.
   Poller& poller_;
   AioShare& share_;
   DiskGroup& group_;
@@ -167,8 +177,13 @@ class ServedDisk final : public SessionDisk {
   std::vector<Task*> free_tasks_;
 };
 
-/// Makes a disk's listening socket, in place of one that a process has left which has ended.
+/// Makes a listening socket, in place of one that a process has left which has ended.
 /// @return ErrorKind::retry while another process serves this socket.
 Result<UniqueFd> listen_at(const std::string& path);
+
+/// listen_at(), and the lock beside it, PATH.lock.
+Result<DiskSocket> open_socket(const std::string& path);
+/// Removes both files.
+void remove_socket(const std::string& path);
 
 }  // namespace aiolos::engine

@@ -135,10 +135,10 @@ void Service::add(DiskSettings disk, bool keep, Reply reply) {
                       "use another name, or remove that one first"));
   auto image = Image::open(disk.path, {disk.read_only, disk.direct});
   if (!image) return reply(tl::unexpected(image.error()));
-  auto listener = listen_at(disk.socket);
-  if (!listener) return reply(tl::unexpected(listener.error()));
+  auto socket = open_socket(disk.socket);
+  if (!socket) return reply(tl::unexpected(socket.error()));
   if (auto admitted = admit(socket_group_, disk.socket); !admitted) {
-    ::unlink(disk.socket.c_str());
+    remove_socket(disk.socket);
     return reply(tl::unexpected(admitted.error()));
   }
   const std::uint64_t size = image->size();
@@ -158,7 +158,7 @@ void Service::add(DiskSettings disk, bool keep, Reply reply) {
     });
   };
   const auto target = drain_targets_.find(disk.group);
-  reactors_[reactor]->add(disk, std::move(*image), std::move(*listener), std::move(added),
+  reactors_[reactor]->add(disk, std::move(*image), std::move(*socket), std::move(added),
                           target == drain_targets_.end() ? drain_target_ : target->second, session_of(disk.name));
 }
 
@@ -260,7 +260,7 @@ void Service::remove_disk(const JsonView& request, Reply reply) {
     control_.post([=, this] {
       const auto found = disks_.find(name);
       if (found != disks_.end()) {
-        ::unlink(found->second.report.settings.socket.c_str());
+        remove_socket(found->second.report.settings.socket);
         const std::lock_guard lock(mutex_);
         disks_.erase(found);
       }

@@ -4,10 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
-#include <cstdio>
 #include <fstream>
 
+#include "loop_device.h"
 #include "services.h"
 
 namespace aiolos::test {
@@ -27,30 +26,6 @@ Json image(const std::string& path, const std::string& format = "raw") {
 Json device(const std::string& path) {
   return {{"driver_volume_type", "local"}, {"serial", "v"}, {"data", {{"device_path", path}}}};
 }
-
-/// A loop device over a file, detached when it goes; without a path where this machine allows none.
-class LoopDevice {
- public:
-  explicit LoopDevice(const std::string& file, bool read_only = false) {
-    std::array<char, 64> line{};
-    const std::string command =
-        "losetup --find --show " + std::string(read_only ? "--read-only " : "") + file + " 2>/dev/null";
-    if (FILE* pipe = ::popen(command.c_str(), "r")) {
-      if (std::fgets(line.data(), line.size(), pipe) != nullptr) path_ = line.data();
-      ::pclose(pipe);
-    }
-    if (!path_.empty() && path_.back() == '\n') path_.pop_back();
-  }
-  LoopDevice(const LoopDevice&) = delete;
-  LoopDevice& operator=(const LoopDevice&) = delete;
-  ~LoopDevice() {
-    if (!path_.empty() && std::system(("losetup --detach " + path_).c_str()) != 0) std::perror("losetup --detach");
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 class LocalTest : public Drivers {
  protected:
@@ -95,7 +70,7 @@ TEST_F(LocalTest, ConnectOfADeviceGivesItsPath) {
 }
 
 TEST_F(LocalTest, ConnectOfAReadOnlyDeviceNeedsReadOnlyAccess) {
-  const LoopDevice loop(folder_.sparse_file("disk", kMiB), /*read_only=*/true);
+  const LoopDevice loop(folder_.sparse_file("disk", kMiB), "--read-only");
   if (loop.path().empty()) GTEST_SKIP() << "no loop devices on this machine";
   Json volume = device(loop.path());
   probe_gives(loop.path(), "raw", Allocation::full, kMiB);

@@ -3,6 +3,7 @@
 // AIOLOS_ENDURANCE sets how many rounds each AIO mode goes; the bar is 200 in all.
 #include <gmock/gmock.h>
 #include <linux/virtio_config.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <random>
 #include <thread>
 
+#include "loop_device.h"
 #include "served.h"
 
 namespace aiolos::engine {
@@ -194,7 +196,7 @@ TEST_P(EnduranceTest, NothingIsLostOrDoneTwiceWhenTheDaemonIsKilled) {
 
 TEST_P(EnduranceTest, AKilledDaemonsWritesDoNotComeAfterTheNextOnes) {
   const Folder folder;
-  SlowFile slow(folder, kBlocks * kBlock, "delay 2000000");
+  SlowFile slow(folder, kBlocks * kBlock, "delay 1000000");
   const std::string socket = folder / "sock";
   EngineProcess engine("path=" + slow.path() + ",socket=" + socket + ",aio=" + std::string(to_string(GetParam())));
   std::unique_ptr<FrontEnd> front_end;
@@ -221,9 +223,36 @@ TEST_P(EnduranceTest, AKilledDaemonsWritesDoNotComeAfterTheNextOnes) {
   ASSERT_TRUE(write('b'));
   driver.kick();
   ASSERT_TRUE(driver.wait().has_value());
-  std::this_thread::sleep_for(2500ms);  // when the first one is done at the latest
+  std::this_thread::sleep_for(1200ms);  // when the first one is done at the latest
   EXPECT_EQ(driver.run(VIRTIO_BLK_T_IN, 0, kBlock), VIRTIO_BLK_S_OK);
   EXPECT_EQ(static_cast<char>(driver.buffer(0)[17]), 'b');
+}
+
+/// Requests to a block device, which the kernel has io_uring not wait for.
+TEST_P(EnduranceTest, TheLockIsHeldUntilAKilledDaemonsRequestsAreDone) {
+  const Folder folder;
+  SlowFile slow(folder, kBlocks * kBlock, "delay 0");
+  const test::LoopDevice loop(slow.path(), "--direct-io=on");
+  if (loop.path().empty()) GTEST_SKIP() << "this machine allows no loop device";
+  const std::string socket = folder / "sock";
+  EngineProcess engine("path=" + loop.path() + ",socket=" + socket + ",aio=" + std::string(to_string(GetParam())));
+  std::unique_ptr<FrontEnd> front_end;
+  ASSERT_TRUE(eventually([&] {
+    auto made = FrontEnd::connect(socket, small_memory());
+    if (made) front_end = std::move(*made);
+    return made.has_value();
+  }));
+  ASSERT_TRUE(front_end->start().has_value());
+  BlockDriver driver(*front_end, 0, 1, kBlock);
+  slow.control("delay 1000000");
+  ASSERT_TRUE(driver.start(0, VIRTIO_BLK_T_OUT, 0, kBlock));
+  driver.kick();
+  std::this_thread::sleep_for(100ms);  // it is with the storage
+  const auto killed = std::chrono::steady_clock::now();
+  engine.kill();
+  const UniqueFd lock = open_file(socket + ".lock");
+  ASSERT_TRUE(eventually([&] { return ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0; }));
+  EXPECT_GT(std::chrono::steady_clock::now() - killed, 600ms);
 }
 
 TEST_P(EnduranceTest, NothingIsLostOrWrittenLateWhenTheGuestIsStopped) {

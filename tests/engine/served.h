@@ -24,12 +24,12 @@ class Served {
   std::shared_ptr<DiskStatistics> add(DiskSettings settings, std::optional<KeptSession> kept = std::nullopt) {
     auto image = Image::open(settings.path, {settings.read_only, settings.direct});
     if (!image) throw std::runtime_error(describe(image.error()));
-    auto listener = listen_at(settings.socket);
-    if (!listener) throw std::runtime_error(describe(listener.error()));
+    auto socket = open_socket(settings.socket);
+    if (!socket) throw std::runtime_error(describe(socket.error()));
     if (settings.name.empty()) settings.name = settings.socket;
     std::promise<Result<std::shared_ptr<DiskStatistics>>> added;
     reactor_->add(
-        settings, std::move(*image), std::move(*listener), [&](auto result) { added.set_value(std::move(result)); },
+        settings, std::move(*image), std::move(*socket), [&](auto result) { added.set_value(std::move(result)); },
         DrainGovernor::Settings{}.target, std::move(kept));
     auto result = added.get_future().get();
     if (!result) throw std::runtime_error(describe(result.error()));
