@@ -41,13 +41,13 @@ Result<Settings> read_settings(const std::string& config, const Settings& given,
   return settings;
 }
 
-/// Serves the disks of the settings and those that an earlier process kept, and then says that it is ready. One that
-/// cannot be served is logged, and the others are served all the same.
-void add_disks(Service& service, const Settings& settings) {
+/// Serves the disks of the settings and those that an earlier process kept. One that cannot be served is logged, and
+/// the others are served all the same. @param done becomes true when no disk is missing any more; outlives the service.
+void add_disks(Service& service, const Settings& settings, bool& done) {
   // Held by each disk that is not there yet.
-  const std::shared_ptr<void> ready(nullptr, [](void*) { ::sd_notify(0, "READY=1"); });
+  const std::shared_ptr<bool> all(&done, [](bool* flag) { *flag = true; });
   const auto add = [&](const DiskSettings& disk, bool keep) {
-    service.add(disk, keep, [name = disk.name, ready](const Result<Json>& added) {
+    service.add(disk, keep, [name = disk.name, all](const Result<Json>& added) {
       if (!added) log_line(LogLevel::error, name, describe(added.error()) + "; " + added.error().next);
     });
   };
@@ -70,6 +70,7 @@ Result<void> serve(const Settings& settings) {
 
   Poller control;
   bool stopping = false;
+  bool all_added = false;
   control.add(signal_fd.get(), EPOLLIN, [&] { stopping = true; });
   auto kept = take_kept_descriptors();
   Service service(settings, control,
@@ -80,13 +81,18 @@ Result<void> serve(const Settings& settings) {
     if (!started) return tl::unexpected(started.error());
     metrics = std::move(*started);
   }
-  std::unique_ptr<AdminSocket> admin;
+  UniqueFd listener;
   if (!settings.admin.empty()) {
-    auto listener = listen_at(settings.admin);
-    if (!listener) return tl::unexpected(listener.error());
-    admin = std::make_unique<AdminSocket>(std::move(*listener), control, service);
+    auto made = listen_at(settings.admin);
+    if (!made) return tl::unexpected(made.error());
+    listener = std::move(*made);
   }
-  add_disks(service, settings);
+  add_disks(service, settings, all_added);
+  while (!stopping && !all_added) control.wait(1000ms);
+  // Nobody is told that a disk is not served which is only not served yet.
+  std::unique_ptr<AdminSocket> admin;
+  if (listener) admin = std::make_unique<AdminSocket>(std::move(listener), control, service);
+  ::sd_notify(0, "READY=1");
   while (!stopping) control.wait(1000ms);
   ::sd_notify(0, "STOPPING=1");
   return {};
