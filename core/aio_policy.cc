@@ -146,6 +146,54 @@ AioDecision decide_by_facts(const AioQuestion& question, const std::vector<Known
   return decision;
 }
 
+Judgement judge(const AioQuestion& question, const std::vector<KnownBadIoUring>& rows, AioMode mode) {
+  switch (mode) {
+    case AioMode::native:
+      return judge_native(question);
+    case AioMode::io_uring:
+      return judge_io_uring(question, rows);
+    case AioMode::threads:
+      break;
+  }
+  return {AioMode::threads, std::nullopt};
+}
+
+bool was_measured(const MeasuredProfile& measured, AioMode mode) {
+  return std::any_of(measured.modes.begin(), measured.modes.end(),
+                     [mode](const MeasuredProfile::Mode& each) { return each.mode == mode; });
+}
+
+/// Profile measured: the first mode of the measurement that can be used; nullopt if none can.
+std::optional<AioDecision> decide_as_measured(const AioQuestion& question, const std::vector<KnownBadIoUring>& rows) {
+  const MeasuredProfile& measured = *question.measured;
+  AioDecision decision;
+  decision.reasons = question.advice.reasons;
+  for (const MeasuredProfile::Mode& each : measured.modes) {
+    const Judgement judgement = judge(question, rows, each.mode);
+    if (!decision.mode && !judgement.obstacle)
+      choose(decision, each.mode, "profile measured: " + describe(measured));
+    else
+      reject(decision, judgement,
+             fmt::format("measured {}: {:.2f} times the requests a second of {}", measured.date, each.times_slowest,
+                         to_string(measured.modes.back().mode)));
+  }
+  if (!decision.mode) return std::nullopt;
+  for (const AioMode mode : kModes)
+    if (!was_measured(measured, mode)) decision.rejected.push_back({mode, "was not measured"});
+  return decision;
+}
+
+/// Profile measured: by facts alone where nothing that can be used was measured.
+AioDecision decide_by_measurement(const AioQuestion& question, const std::vector<KnownBadIoUring>& rows) {
+  if (question.measured)
+    if (auto decision = decide_as_measured(question, rows)) return *std::move(decision);
+  AioDecision decision = decide_by_facts(question, rows);
+  decision.reasons.push_back(
+      fmt::format("profile measured: decided by facts alone, as {}",
+                  question.measured ? "none of the modes measured can be used here" : question.unmeasured));
+  return decision;
+}
+
 AioDecision decide_as_nova(const AioQuestion& question) {
   AioDecision decision;
   decision.mode = mode_as_nova(question.nova_driver_io, question.cache);
@@ -357,7 +405,8 @@ AioDecision decide_aio(const AioQuestion& question) { return decide_aio(question
 AioDecision decide_aio(const AioQuestion& question, const std::vector<KnownBadIoUring>& known_bad_rows) {
   if (question.settings.profile == AioProfile::nova) return decide_as_nova(question);
   if (!question.advice.effective || question.source == SourceKind::network) return no_effect(question);
-  return decide_by_facts(question, known_bad_rows);
+  return question.settings.profile == AioProfile::measured ? decide_by_measurement(question, known_bad_rows)
+                                                           : decide_by_facts(question, known_bad_rows);
 }
 
 }  // namespace aiolos

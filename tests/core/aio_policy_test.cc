@@ -73,6 +73,21 @@ AioQuestion nova(AioQuestion question, std::optional<AioMode> driver_io, std::op
   return question;
 }
 
+/// Profile measured, with a measurement that has these modes in this order.
+AioQuestion measured(AioQuestion question, const std::vector<AioMode>& order) {
+  question.settings.profile = AioProfile::measured;
+  MeasuredProfile profile;
+  profile.storage = {"file", "raw", question.storage.allocation(), "ext4"};
+  profile.date = "2026-11-22T10:00:00Z";
+  profile.cases = 12;
+  profile.widest_case = "random write 4 KiB, depth 64, 1 disk";
+  profile.widest_lead = 1.9;
+  for (std::size_t i = 0; i < order.size(); ++i)
+    profile.modes.push_back({order[i], 1 + 0.25 * static_cast<double>(order.size() - 1 - i)});
+  question.measured = std::move(profile);
+  return question;
+}
+
 struct Row {
   std::string name;
   AioQuestion question;
@@ -219,6 +234,52 @@ std::vector<Row> rows() {
                           q.advice.preferred = AioMode::threads;
                         }),
                    AioMode::threads, "the storage's driver does not permit native"});
+
+  // Profile measured: what was fastest, of what the rules above leave.
+  const std::vector native_first{AioMode::native, AioMode::io_uring, AioMode::threads};
+  const std::vector uring_first{AioMode::io_uring, AioMode::native, AioMode::threads};
+  const std::vector threads_first{AioMode::threads, AioMode::native, AioMode::io_uring};
+  table.push_back(
+      {"measured_fastest_is_taken", measured(image_question(), uring_first), AioMode::io_uring,
+       "measured 2026-11-22T10:00:00Z on this class of storage (file, raw, full, ext4): io_uring gives 1.50"});
+  table.push_back({"measured_names_the_case_that_tells_most", measured(image_question(), uring_first),
+                   AioMode::io_uring, "most in random write 4 KiB, depth 64, 1 disk (1.90 times)"});
+  table.push_back({"measured_says_how_slow_the_others_were", measured(image_question(), uring_first), AioMode::io_uring,
+                   "1.25 times the requests a second of threads"});
+  table.push_back({"measured_threads_are_taken_where_native_is_safe", measured(image_question(), threads_first),
+                   AioMode::threads, "threads gives 1.50"});
+  table.push_back({"measured_native_is_still_never_taken_on_sparse",
+                   measured(image_question(Allocation::sparse), native_first), AioMode::io_uring,
+                   "io_submit(2) can block QEMU"});
+  table.push_back({"measured_native_is_still_never_taken_without_o_direct",
+                   measured(with(image_question(), [](Q& q) { q.cache = CacheMode::writeback; }), native_first),
+                   AioMode::io_uring, "native needs O_DIRECT"});
+  table.push_back({"measured_native_is_still_never_taken_where_the_guest_punches_holes",
+                   measured(with(image_question(), [](Q& q) { q.discard_unmap = true; }), native_first),
+                   AioMode::io_uring, "discard=unmap"});
+  table.push_back({"measured_native_needs_budget_too", measured(with(image_question(), budget(65536, 1)), native_first),
+                   AioMode::io_uring, "0 of fs.aio-max-nr=65536 are left"});
+  table.push_back({"measured_io_uring_needs_a_host_that_can",
+                   measured(with(image_question(), [](Q& q) { q.host.io_uring_works = false; }), uring_first),
+                   AioMode::native, "refused io_uring_setup(2)"});
+  table.push_back({"measured_goes_before_prefer", measured(prefer_uring(image_question()), native_first),
+                   AioMode::native, "profile measured: measured"});
+  table.push_back({"measured_without_that_mode", measured(image_question(), {AioMode::native, AioMode::threads}),
+                   AioMode::native, "was not measured"});
+  table.push_back({"measured_but_nothing_of_it_can_be_used",
+                   measured(with(image_question(Allocation::sparse), [](Q& q) { q.host.io_uring_works = false; }),
+                            {AioMode::native, AioMode::io_uring}),
+                   AioMode::threads, "none of the modes measured can be used here"});
+  table.push_back({"not_measured_falls_back_to_auto",
+                   with(image_question(),
+                        [](Q& q) {
+                          q.settings.profile = AioProfile::measured;
+                          q.unmeasured = "nothing was measured of its class";
+                        }),
+                   AioMode::native, "decided by facts alone, as nothing was measured of its class"});
+  table.push_back({"measured_has_no_say_in_network_clients",
+                   measured(with(block_question(), [](Q& q) { q.source = SourceKind::network; }), uring_first),
+                   std::nullopt, "has no effect"});
 
   // Profile nova: bit for bit.
   table.push_back({"nova_native_whatever_the_allocation",

@@ -9,6 +9,7 @@
 
 #include "aiolos/core/facts.h"
 #include "aiolos/core/json.h"
+#include "aiolos/core/measured_profile.h"
 #include "aiolos/core/vocabulary.h"
 
 namespace aiolos {
@@ -54,6 +55,7 @@ AioAdvice advise_network_client(std::string_view protocol);
 enum class AioProfile {
   automatic,  ///< "auto": by facts.
   nova,       ///< "nova": what Nova's drivers do, bit for bit.
+  measured,   ///< "measured": the fastest of what is safe by facts, where it was measured; else as automatic.
 };
 
 /// The operator's part of the decision.
@@ -91,6 +93,8 @@ struct AioQuestion {
   bool discard_unmap = false;        ///< discard=unmap
   bool detect_zeroes_unmap = false;  ///< detect_zeroes=unmap
   AioSettings settings;
+  std::optional<MeasuredProfile> measured;  ///< Of this class of storage (profile measured).
+  std::string unmeasured;                   ///< Why there is none.
   /// AioContexts that this disk would be the first native disk of: 1 for a guest without one, 0 if the guest's main
   /// loop has one already.
   unsigned new_contexts = 1;
