@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small vhost-user front end with the driver of a guest: what QEMU and its guest do, for tests and benchmarks. The
+// A small vhost-user front end with the driver of a guest: what QEMU and its guest do, for measuring and for tests. The
 // "guest's memory" is a memfd of this process.
 #pragma once
 
