@@ -208,8 +208,9 @@ const std::vector<Key>& keys() {
       {"plugins", "path", apply_plugin_path},
       {"state", "dir", apply_state_dir},
       {"aio", "profile",
-       word_key<AioProfile>({{"auto", AioProfile::automatic}, {"nova", AioProfile::nova}},
-                            [](Config& c) -> AioProfile& { return c.aio.profile; })},
+       word_key<AioProfile>(
+           {{"auto", AioProfile::automatic}, {"nova", AioProfile::nova}, {"measured", AioProfile::measured}},
+           [](Config& c) -> AioProfile& { return c.aio.profile; })},
       {"aio", "prefer",
        word_key<AioMode>({{"native", AioMode::native}, {"io_uring", AioMode::io_uring}},
                          [](Config& c) -> AioMode& { return c.aio.prefer; })},

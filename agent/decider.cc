@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "aiolos/disk/disk_xml.h"
+#include "aiolos/host/measured_profiles.h"
 
 namespace aiolos {
 
@@ -78,6 +79,22 @@ std::optional<AioMode> Decider::nova_driver_io(const Volume& volume, const Attac
   return volume.driver->nova_driver_io();
 }
 
+void Decider::find_measurement(const Volume& volume, const StorageFacts* facts, AioQuestion& question) const {
+  const auto storage = facts ? storage_class(volume.info.type, *facts) : std::nullopt;
+  if (!storage) {
+    question.unmeasured = "its storage was not probed";
+    return;
+  }
+  auto measured = load_measured_profile(config_.state.dir, *storage);
+  if (!measured)
+    question.unmeasured = describe(measured.error());
+  else if (!*measured)
+    question.unmeasured = fmt::format("nothing was measured on its class of storage ({}); aiolos measure --save does",
+                                      to_string(*storage));
+  else
+    question.measured = std::move(*measured);
+}
+
 Result<AioQuestion> Decider::question(const Volume& volume, const Attachment& attachment,
                                       const StorageFacts* facts) const {
   AioQuestion question;
@@ -91,6 +108,7 @@ Result<AioQuestion> Decider::question(const Volume& volume, const Attachment& at
     if (!advice) return tl::unexpected(advice.error());
     question.advice = std::move(*advice);
     if (facts) question.storage = *facts;
+    if (config_.aio.profile == AioProfile::measured) find_measurement(volume, facts, question);
   }
   if (auto chosen = choose_cache(volume, facts, question); !chosen) return tl::unexpected(std::move(chosen).error());
   return question;

@@ -71,6 +71,8 @@ class Decider {
   std::optional<AioMode> nova_driver_io(const Volume& volume, const Attachment& attachment) const;
   /// The question to the policy that disk_xml and decide ask. @param facts nullptr if not probed.
   Result<AioQuestion> question(const Volume& volume, const Attachment& attachment, const StorageFacts* facts) const;
+  /// For profile measured: what was measured of such storage on this host, or why nothing was.
+  void find_measurement(const Volume& volume, const StorageFacts* facts, AioQuestion& question) const;
   /// The cache mode, and why if it is not the configured or usual one.
   Result<void> choose_cache(const Volume& volume, const StorageFacts* facts, AioQuestion& question) const;
   /// Decides, with what the guest needs of the host's AIO budget if the disk would be native.

@@ -174,7 +174,7 @@ std::optional<AioDecision> decide_as_measured(const AioQuestion& question, const
       choose(decision, each.mode, "profile measured: " + describe(measured));
     else
       reject(decision, judgement,
-             fmt::format("measured {}: {:.2f} times the requests a second of {}", measured.date, each.times_slowest,
+             fmt::format("measured {}: {:.2f} times the requests a second of {}", measured.date, each.times_last,
                          to_string(measured.modes.back().mode)));
   }
   if (!decision.mode) return std::nullopt;

@@ -44,7 +44,7 @@ Result<MeasuredProfile::Mode> mode_from_json(const JsonView& view) {
   if (!mode)
     return fail(ErrorKind::bad_input, fmt::format("unknown AIO mode '{}'", *name), "use threads, native or io_uring",
                 view.pointer() + "/mode");
-  const auto ratio = ratio_at(view, "times_slowest");
+  const auto ratio = ratio_at(view, "times_last");
   if (!ratio) return tl::unexpected(ratio.error());
   return MeasuredProfile::Mode{*mode, *ratio};
 }
@@ -84,7 +84,7 @@ Json to_json(const StorageClass& storage) {
 Json to_json(const MeasuredProfile& profile) {
   Json modes = Json::array();
   for (const MeasuredProfile::Mode& mode : profile.modes)
-    modes.push_back({{"mode", to_string(mode.mode)}, {"times_slowest", mode.times_slowest}});
+    modes.push_back({{"mode", to_string(mode.mode)}, {"times_last", mode.times_last}});
   return {{"storage", to_json(profile.storage)},
           {"date", profile.date},
           {"modes", std::move(modes)},
@@ -124,7 +124,7 @@ std::string describe(const MeasuredProfile& profile) {
       "measured {} on this class of storage ({}): {} gives {:.2f} times the requests a second of {} over {} cases, "
       "most "
       "in {} ({:.2f} times)",
-      profile.date, to_string(profile.storage), to_string(first.mode), first.times_slowest,
+      profile.date, to_string(profile.storage), to_string(first.mode), first.times_last,
       to_string(profile.modes.back().mode), profile.cases, profile.widest_case, profile.widest_lead);
   if (!profile.tie_broken_by.empty()) text += "; " + profile.tie_broken_by;
   return text;

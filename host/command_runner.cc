@@ -39,6 +39,7 @@ constexpr std::array kPackages{
     PackageRow{"dmsetup", "dmsetup"},
     PackageRow{"fallocate", "util-linux"},
     PackageRow{"findmnt", "util-linux"},
+    PackageRow{"fio", "fio"},
     PackageRow{"getent", "libc-bin"},
     PackageRow{"iscsiadm", "open-iscsi"},
     PackageRow{"iscsid", "open-iscsi"},
@@ -231,15 +232,14 @@ std::string seconds_text(milliseconds time) {
 class PosixCommandRunner final : public CommandRunner {
  public:
   explicit PosixCommandRunner(CommandRunnerOptions options) : options_(std::move(options)) {
-    path_variable_ = "PATH=";
-    for (const std::string& folder : options_.path) path_variable_ += (path_variable_.size() > 5 ? ":" : "") + folder;
+    path_variable_ = path_variable(options_.path);
   }
 
   Result<CommandResult> run(const Command& command) override {
     if (command.argv.empty() || command.argv[0].empty())
       return fail(ErrorKind::bug, "a command without a program was to be run",
                   "report this: Aiolos or a plugin built it");
-    const Result<std::string> program = look_up(command.argv[0]);
+    const Result<std::string> program = find_program(command.argv[0], options_.path);
     if (!program) return tl::unexpected(program.error());
 
     const auto start = SteadyClock::now();
@@ -262,19 +262,6 @@ class PosixCommandRunner final : public CommandRunner {
   }
 
  private:
-  Result<std::string> look_up(const std::string& program) const {
-    if (program.find('/') != std::string::npos) {
-      if (::access(program.c_str(), X_OK) == 0) return program;
-    } else {
-      for (const std::string& folder : options_.path)
-        if (std::string file = folder + "/" + program; ::access(file.c_str(), X_OK) == 0) return file;
-    }
-    const std::string_view package = debian_package_of(program);
-    return fail(ErrorKind::configuration, "program '" + program + "' is not installed",
-                package.empty() ? "install the package that provides it into one of " + path_variable_.substr(5)
-                                : "install it: apt-get install " + std::string(package));
-  }
-
   /// @return 0, or the errno of what failed.
   int spawn(const std::string& program, const Command& command, std::unique_ptr<Child>& child) const {
     const UniqueFd input = make_input(command.input);
@@ -317,6 +304,25 @@ class PosixCommandRunner final : public CommandRunner {
 
 std::unique_ptr<CommandRunner> make_command_runner(CommandRunnerOptions options) {
   return std::make_unique<PosixCommandRunner>(std::move(options));
+}
+
+Result<std::string> find_program(const std::string& program, const std::vector<std::string>& path) {
+  if (program.find('/') != std::string::npos) {
+    if (::access(program.c_str(), X_OK) == 0) return program;
+  } else {
+    for (const std::string& folder : path)
+      if (std::string file = folder + "/" + program; ::access(file.c_str(), X_OK) == 0) return file;
+  }
+  const std::string_view package = debian_package_of(program);
+  return fail(ErrorKind::configuration, "program '" + program + "' is not installed",
+              package.empty() ? "install the package that provides it into one of " + path_variable(path).substr(5)
+                              : "install it: apt-get install " + std::string(package));
+}
+
+std::string path_variable(const std::vector<std::string>& path) {
+  std::string variable = "PATH=";
+  for (const std::string& folder : path) variable += (variable.size() > 5 ? ":" : "") + folder;
+  return variable;
 }
 
 std::string_view debian_package_of(std::string_view program) {

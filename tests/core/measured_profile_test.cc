@@ -36,8 +36,8 @@ TEST(MeasuredProfile, NamesWhatIsWrongInItsJson) {
   EXPECT_EQ(where("/storage/volume_type", 5), "/storage/volume_type");
   EXPECT_EQ(where("/modes", Json::array()), "/modes");
   EXPECT_EQ(where("/modes/1/mode", "fast"), "/modes/1/mode");
-  EXPECT_EQ(where("/modes/1/times_slowest", 0), "/modes/1/times_slowest");
-  EXPECT_EQ(where("/modes/2/times_slowest", "2"), "/modes/2/times_slowest");
+  EXPECT_EQ(where("/modes/1/times_last", 0), "/modes/1/times_last");
+  EXPECT_EQ(where("/modes/2/times_last", "2"), "/modes/2/times_last");
   EXPECT_EQ(where("/widest_lead", -1), "/widest_lead");
   EXPECT_EQ(where("/date", nullptr), "/date");
   EXPECT_EQ(where("/cases", "many"), "/cases");

@@ -36,7 +36,7 @@ Json to_json(const StorageClass& storage);
 struct MeasuredProfile {
   struct Mode {
     AioMode mode = AioMode::threads;
-    double times_slowest = 1;  ///< Requests a second by the slowest mode's: geometric mean over all cases.
+    double times_last = 1;  ///< Requests a second by those of the last mode: geometric mean over all cases.
 
     bool operator==(const Mode&) const = default;
   };

@@ -24,6 +24,13 @@ struct CommandRunnerOptions {
 /// several threads at once.
 std::unique_ptr<CommandRunner> make_command_runner(CommandRunnerOptions options = {});
 
+/// The executable file of a program: `program` itself if it holds a '/', else that in the first folder that has it.
+/// @return ErrorKind::configuration if there is none, naming the package to install where known.
+Result<std::string> find_program(const std::string& program, const std::vector<std::string>& path);
+
+/// "PATH=/a:/b"
+std::string path_variable(const std::vector<std::string>& path);
+
 /// The Debian package that ships `program`; empty if this table does not know it.
 std::string_view debian_package_of(std::string_view program);
 
