@@ -19,6 +19,7 @@
 #include "aiolos/agent/agent.h"
 #include "batch.h"
 #include "input.h"
+#include "measure.h"
 #include "render.h"
 #include "xml_reformat.h"
 
@@ -41,6 +42,7 @@ struct Options {
   std::string size;
   std::string specs;
   std::vector<std::string> files;
+  MeasureOptions measure;
 };
 
 /// Whether all of it got out is looked at once, at the end.
@@ -216,6 +218,18 @@ Result<void> plan(const Options& options) {
   return {};
 }
 
+Result<void> measure(const Options& options) {
+  const auto config = find_config(options.config);
+  if (!config) return tl::unexpected(config.error());
+  const auto answer = measure(options.measure, config->state.dir, [&options] { return open_agent(options); });
+  if (!answer) return tl::unexpected(answer.error());
+  if (options.json)
+    print_json(answer->json);
+  else
+    print(answer->text);
+  return {};
+}
+
 Result<void> attachments(const Options& options) {
   const auto agent = open_agent(options);
   if (!agent) return tl::unexpected(agent.error());
@@ -353,6 +367,10 @@ void declare(CLI::App& app, Options& options, Run& run) {
   add_hypervisor(command, options);
   command->add_flag("--apply", options.apply, "Change what can be changed while the guest runs");
   runs(command, plan);
+
+  command = add_command(app, "measure", "Compare AIO modes on this storage with QEMU's own block layer", options);
+  add_measure_options(command, options.measure);
+  runs(command, measure);
 
   runs(add_command(app, "attachments", "List the volumes that the journal holds, and why", options), attachments);
 
