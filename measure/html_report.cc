@@ -18,7 +18,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; font-size: 13px; margin: .8rem 0; }
 th, td { padding: .2rem .6rem; border-bottom: 1px solid #ccc; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
-td.best { font-weight: 700; }
+td.best { font-weight: 700; } small { white-space: nowrap; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 1rem; }
 figure { margin: 0; break-inside: avoid; }
 svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; }
