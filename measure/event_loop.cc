@@ -40,12 +40,13 @@ LoopFigures figures_of(std::vector<double> latencies) {
 
 }  // namespace
 
-Result<LoopFigures> probe_event_loop(const std::string& socket, double seconds, const Stop& stop) {
+Result<LoopFigures> probe_event_loop(const std::string& socket, double seconds, const Stop& stop,
+                                     const std::function<bool()>& over) {
   const auto probe = open_probe(socket);
   if (!probe) return tl::unexpected(probe.error());
   std::vector<double> latencies;
   const auto end = Clock::now() + std::chrono::duration<double>(seconds);
-  for (auto due = Clock::now(); due < end; due += kInterval) {
+  for (auto due = Clock::now(); due < end && (latencies.empty() || !over()); due += kInterval) {
     std::this_thread::sleep_until(due);
     if (probe->driver->run(VIRTIO_BLK_T_IN, 0, kBytes) != VIRTIO_BLK_S_OK)
       return fail(ErrorKind::retry, "QEMU's event loop did not answer within 10 s",
@@ -60,13 +61,17 @@ Result<LoopFigures> probe_event_loop(const std::string& socket, double seconds, 
 Result<LoopFigures> probe_beside(const std::string& socket, const std::string& neighbour, const LoadCase& load,
                                  const RunOptions& options, const Stop& stop, RunFigures& written) {
   std::atomic<bool> given_up{false};
+  std::atomic<bool> ended{false};
   Result<RunFigures> wrote;
   std::thread writer;
   {
     const SignalBlock signals_are_for_this_thread;
-    writer = std::thread([&] { wrote = run_load({neighbour}, load, options, [&] { return given_up.load(); }); });
+    writer = std::thread([&] {
+      wrote = run_load({neighbour}, load, options, [&] { return given_up.load(); });
+      ended = true;
+    });
   }
-  auto figures = probe_event_loop(socket, options.seconds, stop);
+  auto figures = probe_event_loop(socket, options.seconds, stop, [&] { return ended.load(); });
   if (!figures) given_up = true;
   writer.join();
   if (!figures) return figures;

@@ -74,8 +74,8 @@ std::string tie(const std::vector<Candidate>& candidates, double noise) {
     if (each.iops >= candidates.front().iops * (1 - noise) && each.mode != candidates.front().mode)
       equals.push_back(to_string(each.mode));
   if (equals.empty()) return {};
-  return fmt::format("{} is as fast within {:.0f} %, by which runs of the same differ", fmt::join(equals, " and "),
-                     noise * 100);
+  return fmt::format("{} {} as fast within {:.0f} %, by which runs of the same differ", fmt::join(equals, " and "),
+                     equals.size() == 1 ? "is" : "are", noise * 100);
 }
 
 Json to_json(const ModeResult& result) {

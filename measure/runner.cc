@@ -24,6 +24,7 @@ struct Subject {
   std::string volume_type;
   bool block_device = false;
   bool writable = true;
+  bool fills_up = false;  ///< Writing allocates, so that it is another storage after the first run.
   std::vector<std::string> files;
   std::optional<ImageKind> made;  ///< By us: may be made anew.
 
@@ -34,12 +35,15 @@ struct Subject {
 std::vector<LoadCase> cases_for(const Subject& subject, const LoadMatrix& matrix, std::vector<std::string>& notes) {
   std::vector<LoadCase> cases;
   bool no_writes = false;
+  bool no_filling = false;
   bool no_holes = false;
   bool one_disk = false;
   for (const LoadCase& load : cases_of(matrix)) {
     const bool writes = load.operation == Operation::write;
     if (writes && !subject.writable)
       no_writes = true;
+    else if (writes && subject.fills_up)
+      no_filling = true;
     else if (!writes && subject.fresh_for_each_run())
       no_holes = true;
     else if (load.disks > subject.files.size())
@@ -48,6 +52,9 @@ std::vector<LoadCase> cases_for(const Subject& subject, const LoadMatrix& matrix
       cases.push_back(load);
   }
   if (no_writes) notes.emplace_back("not written: --write allows to overwrite its content");
+  if (no_filling)
+    notes.emplace_back("not written: it would be allocated after the first run; measure the folder that it is in");
+  if (subject.fills_up) notes.emplace_back("where it is not allocated, reading asks nothing of the storage");
   if (no_holes) notes.emplace_back("not read: reading holes asks nothing of the storage");
   if (one_disk) notes.emplace_back("measured with one disk: it is one volume");
   return cases;
@@ -316,6 +323,7 @@ Result<Report> measure_volume(const Plan& plan, const Volume& volume, const Outs
   subject.volume_type = volume.volume_type;
   subject.block_device = !facts->chain.empty() && facts->chain.front().kind == SourceKind::block;
   subject.writable = volume.writable;
+  subject.fills_up = facts->allocation() == Allocation::sparse || facts->allocation() == Allocation::thin;
   subject.files = {volume.path};
   std::vector<std::string> notes;
   if (cases_for(subject, plan.matrix, notes).empty())

@@ -57,6 +57,11 @@ TEST(Profile, WhatIsAsFastStandsInTheUsualOrder) {
             "io_uring is as fast within 2 %, by which runs of the same differ");
 }
 
+TEST(Profile, NamesAllThatAreAsFast) {
+  EXPECT_EQ(profile_of(subject({a_case(1, {100, 100, 100})}), "")->tie_broken_by,
+            "io_uring and threads are as fast within 2 %, by which runs of the same differ");
+}
+
 TEST(Profile, RunsThatLieFarApartTellNothingApart) {
   EXPECT_THAT(order(subject({a_case(1, {100, 90, 110}, 0.005)})),
               ElementsAre(AioMode::io_uring, AioMode::threads, AioMode::native));

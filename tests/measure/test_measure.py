@@ -109,6 +109,16 @@ def test_an_image_is_written_where_that_is_allowed(aiolos, folder):
     assert {case["operation"] for case in report["subjects"][0]["cases"]} == {"write"}
 
 
+def test_a_sparse_image_is_not_filled(aiolos, folder):
+    file = folder / "sparse"
+    file.touch()
+    os.truncate(file, 16 << 20)
+    report = aiolos.measure("--path", file, "--write", "--patterns", "random", "--depths", "4", "--disks", "1")
+    assert {case["operation"] for case in report["subjects"][0]["cases"]} == {"read"}
+    assert any("not written: it would be allocated" in note for note in report["subjects"][0]["notes"])
+    assert file.stat().st_blocks == 0
+
+
 def test_nothing_is_left_to_measure_of_an_image_that_is_only_written(aiolos, folder):
     error = aiolos.run("measure", "--path", image(folder), "--operations", "write", expect=2)
     assert "--write" in error
