@@ -77,6 +77,9 @@ Result<void> check(const MeasureOptions& options) {
   if (options.path.empty() == options.connection.empty())
     return fail(ErrorKind::bad_input, "what is to be measured needs one of --path PATH and --connection FILE",
                 "see aiolos measure --help");
+  if (options.save && options.modes.size() == 1)
+    return fail(ErrorKind::bad_input, fmt::format("--save: {} alone is the fastest of nothing", options.modes.front()),
+                "give --modes at least two, or leave it out");
   for (const std::uint32_t size : options.block_sizes)
     if (size == 0 || size % 512 != 0 || size > (16U << 20))
       return fail(ErrorKind::bad_input, fmt::format("--block-sizes: {} is no size of a request", size),
@@ -97,6 +100,15 @@ Result<HostFacts> host_facts(CommandRunner& commands) {
   if (at != std::string::npos)
     facts->qemu = parse_version(std::string_view(version->output).substr(at + kBefore.size()));
   return facts;
+}
+
+/// Minutes of measuring are not to end with a file that can't be written.
+Result<void> check_page(const std::string& file) {
+  if (file.empty()) return {};
+  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
+  if (::access(folder.c_str(), W_OK) == 0) return {};
+  return fail(ErrorKind::bad_input, fmt::format("--html: cannot write to '{}': {}", folder.string(), errno_text(errno)),
+              "name a file in a folder that this user can write to");
 }
 
 /// The volume of a connection_info, which has to be connected already.
@@ -229,6 +241,7 @@ void add_measure_options(CLI::App* command, MeasureOptions& options) {
 
 Result<MeasureAnswer> measure(const MeasureOptions& options, const std::string& state, const OpenAgent& open_agent) {
   if (auto checked = check(options); !checked) return tl::unexpected(checked.error());
+  if (auto checked = check_page(options.html); !checked) return tl::unexpected(checked.error());
   const auto report = run_watched(options, open_agent);
   if (!report) return tl::unexpected(report.error());
   MeasureAnswer answer{measure::to_json(*report), render(*report)};
@@ -240,6 +253,7 @@ Result<MeasureAnswer> measure(const MeasureOptions& options, const std::string& 
   if (options.save) {
     auto saved = save(state, *report);
     if (!saved) return tl::unexpected(saved.error());
+    if (saved->empty()) answer.text += "saved: nothing, as less than two modes could be measured\n";
     for (const Json& file : *saved) answer.text += fmt::format("saved: {}\n", file.get<std::string>());
     answer.json["saved"] = std::move(*saved);
   }

@@ -242,7 +242,9 @@ def test_progress_is_shown_on_a_terminal_alone(aiolos, folder):
     (("--path", "/tmp", "--size", "1000"), "--size: 1000"),
     (("--path", "/tmp", "--block-sizes", "100"), "--block-sizes: 100"),
     (("--path", "/tmp", "--modes", "fast"), "fast"),
+    (("--path", "/tmp", "--modes", "native", "--save"), "--save: native alone"),
     (("--path", "/tmp", "--depths", "0"), "0"),
+    (("--path", "/tmp", "--html", "/no/such/folder/page.html"), "'/no/such/folder'"),
 ])
 def test_wrong_usage_names_what_is_wrong(aiolos, arguments, says):
     assert says in aiolos.run("measure", *arguments, expect=2)
