@@ -41,6 +41,7 @@ void take(const std::vector<T>& given, std::vector<T>& target) {
 
 std::vector<AioMode> modes_of(const std::vector<std::string>& names) {
   std::vector<AioMode> modes;
+  modes.reserve(names.size());
   for (const std::string& name : names) modes.push_back(*aio_mode_from_string(name));
   return modes;
 }

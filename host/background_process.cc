@@ -29,6 +29,7 @@ UniqueFd open_above_standard(const char* path, int flags) {
 /// @return 0, or the errno of what failed.
 int spawn(const std::string& program, const std::vector<std::string>& argv, int input, int output, pid_t& pid) {
   std::vector<char*> arguments;
+  arguments.reserve(argv.size() + 1);
   for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   const std::string path = path_variable(CommandRunnerOptions().path);

@@ -68,6 +68,7 @@ struct CaseRuns {
 
 Spread spread_over(const std::vector<RunFigures>& runs, double RunFigures::*figure) {
   std::vector<double> values;
+  values.reserve(runs.size());
   for (const RunFigures& run : runs) values.push_back(run.*figure);
   return spread_of(std::move(values));
 }
