@@ -14,7 +14,7 @@ def test_version(aiolos_alone):
 
 def test_help_lists_commands_that_work(aiolos_alone):
     shown = aiolos_alone.run("--help").out
-    for name in ("drivers", "host", "disk-xml", "explain", "xml", "attach", "detach", "extend"):
+    for name in ("drivers", "host", "disk-xml", "explain", "xml", "attach", "detach", "extend", "measure"):
         assert name in shown
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -36,7 +37,8 @@ def children(pid: int) -> list[int]:
     """Living processes that this one has started."""
     found = []
     for each in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(child) for child in each.read_text().split()]
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            found += [int(child) for child in each.read_text().split()]
     return found
 
 
