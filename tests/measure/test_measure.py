@@ -176,13 +176,13 @@ def test_a_signal_leaves_nothing_behind(aiolos, folder, how, when):
 
 
 def test_not_even_sigkill_leaves_a_daemon(aiolos, folder):
-    process = aiolos.start("measure", "--path", folder, "--seconds", "5", "--size", "16M")
     before = left_in_tmp()
+    process = aiolos.start("measure", "--path", folder, "--seconds", "5", "--size", "16M")
     daemon = wait_for(lambda: daemon_of(process.pid))
     process.kill()
     process.communicate(timeout=10)
     wait_for(lambda: not pathlib.Path(f"/proc/{daemon}").exists())
-    for made in left_in_tmp() & before:
+    for made in left_in_tmp() - before:
         subprocess.run(["rm", "-r", made], check=True)
 
 
