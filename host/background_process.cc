@@ -67,12 +67,14 @@ BackgroundProcess::~BackgroundProcess() {
 
 void BackgroundProcess::end() {
   ::kill(-pid_, SIGTERM);
-  const auto until = std::chrono::steady_clock::now() + kGrace;
-  while (!status_ && std::chrono::steady_clock::now() < until) wait(std::chrono::milliseconds(100));
-  if (status_) return;
+  const auto ended_in_time = [this] {
+    const auto until = std::chrono::steady_clock::now() + kGrace;
+    while (!status_ && std::chrono::steady_clock::now() < until) wait(std::chrono::milliseconds(100));
+    return status_.has_value();
+  };
+  if (ended_in_time()) return;
   ::kill(-pid_, SIGKILL);
-  while (!wait(std::chrono::milliseconds(100))) {
-  }
+  ended_in_time();  // if not, its storage does not answer, and the kernel ends it when that does
 }
 
 std::optional<int> BackgroundProcess::wait(std::chrono::milliseconds most) {

@@ -112,7 +112,12 @@ class IoUringEngine : public AioEngine {
   Result<void> hold(int fd) override {
     remember(fd);
     if (slot_of(fd) != kNoSlot) return {};
-    return fail(ErrorKind::configuration, "io_uring takes no more registered files",
+    if (free_slots_.empty())
+      return fail(
+          ErrorKind::configuration, fmt::format("io_uring registers no {} files", kRegisteredFiles),
+          fmt::format("raise the limit of open files to {} at least, or use aio native or threads", kRegisteredFiles));
+    return fail(ErrorKind::configuration,
+                fmt::format("io_uring has {} files registered, which is all", kRegisteredFiles),
                 "use aio native or threads, or serve fewer disks by one process");
   }
 

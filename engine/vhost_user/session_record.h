@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <map>
 
-#include "aiolos/core/result.h"
 #include "protocol.h"
 
 namespace aiolos::engine {

@@ -166,17 +166,23 @@ bool eventually(Try attempt) {
   return false;
 }
 
+std::unique_ptr<FrontEnd> connect_eventually(const std::string& socket) {
+  std::unique_ptr<FrontEnd> front_end;
+  eventually([&] {
+    auto made = FrontEnd::connect(socket, small_memory());
+    if (made) front_end = std::move(*made);
+    return made.has_value();
+  });
+  return front_end;
+}
+
 TEST_P(EnduranceTest, NothingIsLostOrDoneTwiceWhenTheDaemonIsKilled) {
   const Folder folder;
   const std::string socket = folder / "sock";
   EngineProcess engine("path=" + folder.file("disk", kBlocks * kBlock) + ",socket=" + socket +
                        ",aio=" + std::string(to_string(GetParam())));
-  std::unique_ptr<FrontEnd> front_end;
-  ASSERT_TRUE(eventually([&] {
-    auto made = FrontEnd::connect(socket, small_memory());
-    if (made) front_end = std::move(*made);
-    return made.has_value();
-  }));
+  const auto front_end = connect_eventually(socket);
+  ASSERT_NE(front_end, nullptr);
   ASSERT_TRUE(front_end->start().has_value());
   CheckingGuest guest(*front_end);
   std::mt19937 random(11);
@@ -199,12 +205,8 @@ TEST_P(EnduranceTest, AKilledDaemonsWritesDoNotComeAfterTheNextOnes) {
   SlowFile slow(folder, kBlocks * kBlock, "delay 1000000");
   const std::string socket = folder / "sock";
   EngineProcess engine("path=" + slow.path() + ",socket=" + socket + ",aio=" + std::string(to_string(GetParam())));
-  std::unique_ptr<FrontEnd> front_end;
-  ASSERT_TRUE(eventually([&] {
-    auto made = FrontEnd::connect(socket, small_memory());
-    if (made) front_end = std::move(*made);
-    return made.has_value();
-  }));
+  const auto front_end = connect_eventually(socket);
+  ASSERT_NE(front_end, nullptr);
   ASSERT_TRUE(front_end->start().has_value());
   BlockDriver driver(*front_end, 0, 1, kBlock);
   const auto write = [&](char letter) {
@@ -236,12 +238,8 @@ TEST_P(EnduranceTest, TheLockIsHeldUntilAKilledDaemonsRequestsAreDone) {
   if (loop.path().empty()) GTEST_SKIP() << "this machine allows no loop device";
   const std::string socket = folder / "sock";
   EngineProcess engine("path=" + loop.path() + ",socket=" + socket + ",aio=" + std::string(to_string(GetParam())));
-  std::unique_ptr<FrontEnd> front_end;
-  ASSERT_TRUE(eventually([&] {
-    auto made = FrontEnd::connect(socket, small_memory());
-    if (made) front_end = std::move(*made);
-    return made.has_value();
-  }));
+  const auto front_end = connect_eventually(socket);
+  ASSERT_NE(front_end, nullptr);
   ASSERT_TRUE(front_end->start().has_value());
   BlockDriver driver(*front_end, 0, 1, kBlock);
   slow.control("delay 1000000");

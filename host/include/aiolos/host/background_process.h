@@ -23,7 +23,7 @@ class BackgroundProcess {
   /// ErrorKind::storage if the file can't be written.
   static Result<std::unique_ptr<BackgroundProcess>> start(const std::vector<std::string>& argv,
                                                           const std::string& output);
-  /// Ends it: SIGTERM to its process group, SIGKILL after five seconds.
+  /// Ends it: SIGTERM to its process group, SIGKILL after five seconds; and waits five more at most.
   ~BackgroundProcess();
   BackgroundProcess(const BackgroundProcess&) = delete;
   BackgroundProcess& operator=(const BackgroundProcess&) = delete;
