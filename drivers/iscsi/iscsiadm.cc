@@ -6,6 +6,7 @@
 #include <sstream>
 #include <utility>
 
+#include "database_lock.h"
 #include "scsi/complaint.h"
 
 namespace aiolos::iscsi {
@@ -13,7 +14,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kRecordTimeout = 10s;    // a file, and a lock that other iscsiadms have for as long
+constexpr auto kRecordTimeout = 10s;    // a file
 constexpr auto kLoginTimeout = 9s;      // iscsid gives up after 5 (node_settings) and says so
 constexpr auto kLogoutTimeout = 20s;    // node.conn[0].timeo.logout_timeout is 15
 constexpr auto kDiscoveryTimeout = 8s;  // of a portal that has answered before
@@ -38,17 +39,24 @@ std::string complaint(const CommandResult& result) {
   return text.starts_with(kName) ? text.substr(kName.size()) : text;
 }
 
-Result<CommandResult> node_mode(sdk::Call& call, const TargetPortal& node, const std::string& iface,
-                                std::vector<std::string> operation, std::chrono::milliseconds timeout) {
-  std::vector<std::string> argv{"iscsiadm", "-m", "node", "-T", node.iqn, "-p", to_string(node.portal), "-I", iface};
-  argv.insert(argv.end(), std::make_move_iterator(operation.begin()), std::make_move_iterator(operation.end()));
+/// iscsiadm, once nobody keeps it from the records.
+Result<CommandResult> iscsiadm(sdk::Call& call, std::vector<std::string> argv, std::chrono::milliseconds timeout) {
+  wait_for_database();
+  argv.insert(argv.begin(), "iscsiadm");
   return call.run(Command{std::move(argv), {}, timeout});
 }
 
-Result<CommandResult> discovery_mode(sdk::Call& call, const Portal& portal, std::vector<std::string> operation) {
-  std::vector<std::string> argv{"iscsiadm", "-m", "discoverydb", "-t", "sendtargets", "-p", to_string(portal)};
+Result<CommandResult> node_mode(sdk::Call& call, const TargetPortal& node, const std::string& iface,
+                                std::vector<std::string> operation, std::chrono::milliseconds timeout) {
+  std::vector<std::string> argv{"-m", "node", "-T", node.iqn, "-p", to_string(node.portal), "-I", iface};
   argv.insert(argv.end(), std::make_move_iterator(operation.begin()), std::make_move_iterator(operation.end()));
-  return call.run(Command{std::move(argv), {}, kRecordTimeout});
+  return iscsiadm(call, std::move(argv), timeout);
+}
+
+Result<CommandResult> discovery_mode(sdk::Call& call, const Portal& portal, std::vector<std::string> operation) {
+  std::vector<std::string> argv{"-m", "discoverydb", "-t", "sendtargets", "-p", to_string(portal)};
+  argv.insert(argv.end(), std::make_move_iterator(operation.begin()), std::make_move_iterator(operation.end()));
+  return iscsiadm(call, std::move(argv), kRecordTimeout);
 }
 
 tl::unexpected<Error> daemon_is_down() {
@@ -142,19 +150,13 @@ Result<void> delete_discovery(sdk::Call& call, const Portal& portal) {
 }
 
 Result<std::string> discover(sdk::Call& call, const Portal& portal, const std::string& iface, bool recorded) {
-  std::vector<std::string> argv{"iscsiadm",
-                                "-m",
-                                recorded ? "discoverydb" : "discovery",
-                                "-t",
-                                "sendtargets",
-                                "-p",
-                                to_string(portal),
-                                "-I",
-                                iface,
-                                "-o",
-                                "nonpersistent"};
+  std::vector<std::string> argv{"-m", recorded ? "discoverydb" : "discovery",
+                                "-t", "sendtargets",
+                                "-p", to_string(portal),
+                                "-I", iface,
+                                "-o", "nonpersistent"};
   if (recorded) argv.emplace_back("--discover");
-  AIOLOS_TRY(CommandResult done, call.run(Command{std::move(argv), {}, kDiscoveryTimeout}));
+  AIOLOS_TRY(CommandResult done, iscsiadm(call, std::move(argv), kDiscoveryTimeout));
   if (done.status == 0 || done.status == kNothingFound) return std::move(done.output);
   return sdk::fail(ErrorKind::retry, "portal " + to_string(portal) + " does not tell its targets: " + complaint(done),
                    "check discovery_auth_*, or give the portals in target_portals and target_iqns");

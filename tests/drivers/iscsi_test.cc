@@ -8,9 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <filesystem>
 #include <iterator>
+#include <thread>
 
 #include "connection.h"
+#include "database_lock.h"
 #include "iscsiadm.h"
 #include "portal_probe.h"
 #include "record.h"
@@ -198,6 +202,45 @@ TEST_F(IscsiDatabase, ChangeOfARecordThatIsNotThereFails) {
   const auto done = database_.change(tree_.path("etc/nodes/x"), {});
   ASSERT_FALSE(done.has_value());
   EXPECT_EQ(done.error().kind, ErrorKind::configuration);
+}
+
+// --- the lock of open-iscsi's database ---
+
+class IscsiDatabaseLock : public testing::Test {
+ protected:
+  IscsiDatabaseLock() { tree_.file("lock", ""); }
+  void take() const { std::filesystem::create_hard_link(tree_.path("lock"), tree_.path("lock.write")); }
+  void give_back() const { std::filesystem::remove(tree_.path("lock.write")); }
+  bool is_taken() const { return std::filesystem::exists(tree_.path("lock.write")); }
+
+  test::TemporaryTree tree_;
+};
+
+TEST_F(IscsiDatabaseLock, IsTakenFromAKilledIscsiadm) {
+  take();
+  wait_for_database(tree_.root(), 20ms);
+  EXPECT_FALSE(is_taken());
+  EXPECT_TRUE(std::filesystem::exists(tree_.path("lock")));
+}
+
+TEST_F(IscsiDatabaseLock, IsLeftToOthersWhoTakeItInTurn) {
+  take();
+  std::atomic<bool> given_back = false;
+  std::jthread others([&] {
+    for (int turn = 0; turn < 13; ++turn) {
+      std::this_thread::sleep_for(100ms);
+      ::chmod(tree_.path("lock").c_str(), turn % 2 == 0 ? 0600 : 0644);  // a new status time, as a new link gives
+    }
+    given_back = true;
+    give_back();
+  });
+  wait_for_database(tree_.root(), 1s);
+  EXPECT_TRUE(given_back);
+}
+
+TEST_F(IscsiDatabaseLock, FreeOneIsNotWaitedFor) {
+  wait_for_database(tree_.root(), 1h);
+  wait_for_database(tree_.path("no such folder"), 1h);
 }
 
 // --- discovery and portals ---

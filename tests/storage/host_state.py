@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import pathlib
 import re
 import time
+from collections.abc import Iterator
 
 from tools import RUN, SYS, StorageError, read, size_of
 
@@ -18,7 +20,7 @@ def host_state() -> dict[str, list[str]]:
     """What there is now, by subject. Two of these are equal when nothing was left."""
     return {
         "iSCSI sessions": iscsi_sessions(),
-        "iSCSI records": sorted(str(path.relative_to(ISCSI_RECORDS)) for path in ISCSI_RECORDS.glob("*/*")),
+        "iSCSI records": sorted(str(path.relative_to(ISCSI_RECORDS)) for path in matches(ISCSI_RECORDS, "*/*")),
         "FC remote ports": fc_remote_ports(),
         "NVMe controllers": sorted(f"{read(path / 'subsysnqn')} {read(path / 'address')}"
                                    for path in (SYS / "class/nvme").glob("*")),
@@ -47,6 +49,11 @@ def state_difference(before: dict[str, list[str]], after: dict[str, list[str]]) 
     return "\n".join(lines)
 
 
+def matches(folder: pathlib.Path, pattern: str) -> Iterator[pathlib.Path]:
+    """As `folder.glob(pattern)`, which fails where a folder goes while it is looked at."""
+    return (folder / path for path in glob.iglob(pattern, root_dir=folder))
+
+
 def block_devices() -> list[str]:
     """Names and sizes of those that hold something, but for the loop devices that are the targets' side of volumes."""
     found = []
@@ -62,7 +69,7 @@ def block_devices() -> list[str]:
 def iscsi_sessions() -> list[str]:
     found = []
     for session in (SYS / "class/iscsi_session").glob("*"):
-        address = next((session / "device").glob("connection*/iscsi_connection/*/persistent_address"), None)
+        address = next(matches(session / "device", "connection*/iscsi_connection/*/persistent_address"), None)
         with contextlib.suppress(OSError):  # it may go while it is looked at
             found.append(f"{read(session / 'targetname')} {read(address) if address else '?'} {read(session / 'state')}")
     return sorted(found)
@@ -95,7 +102,7 @@ def mounts() -> list[str]:
 def open_block_devices() -> list[str]:
     """Who holds which block device open, udev's passing workers aside."""
     found = set()
-    for descriptor in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
+    for descriptor in matches(pathlib.Path("/proc"), "[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
             target = os.readlink(descriptor)
             if target.startswith("/dev/") and pathlib.Path(target).is_block_device():

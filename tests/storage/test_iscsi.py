@@ -308,6 +308,15 @@ def test_killed_between_effects(guest, lun, effect, aiolos, leaves_nothing):
     assert sessions() == [] and scsi_disks() == []
 
 
+def test_lock_of_a_killed_iscsiadm_is_taken_away(guest, lun, aiolos, leaves_nothing, at_most):
+    """One that is killed while it writes a record; iscsiadm itself waits for it for 30 s."""
+    locks = pathlib.Path("/run/lock/iscsi")
+    (locks / "lock.write").hardlink_to(locks / "lock")
+    with at_most(8):
+        aiolos.attach(lun)
+    aiolos.detach()
+
+
 # --- multipath --------------------------------------------------------------------------------------------------------
 
 
