@@ -15,6 +15,8 @@ using std::chrono::steady_clock;
 
 /// How often the budget is shared out anew while there is work.
 constexpr std::chrono::milliseconds kBalance{100};
+/// Completions that are shown to their guests before the others are worked on, so that the guests wake up meanwhile.
+constexpr std::size_t kFirstShown = 8;
 /// Turns without looking at sockets, timers and other threads' tasks, while the disks have work all the time.
 constexpr unsigned kBusyTurns = 64;
 /// How often a guest is looked at whose disks are being stopped.
@@ -161,15 +163,25 @@ bool Reactor::turn() {
   for (std::size_t i = 0; i < disks_.size(); ++i)
     progress |= disks_[(first_disk_ + i) % disks_.size()]->take_requests(now);
   for (auto& [mode, share] : shares_) submit(share);
-  for (const auto& disk : disks_) disk->publish();
+  publish();
   return progress;
 }
 
 bool Reactor::reap(AioShare& share, SteadyTime now) {
   std::array<IoRequest*, 128> done;
-  const std::size_t count = share.engine->reap(done);
-  for (IoRequest* request : std::span(done).first(count)) ServedDisk::finished(*request, now);
-  return count > 0;
+  bool any = false;
+  for (const std::size_t most : {kFirstShown, done.size()}) {
+    const std::size_t count = share.engine->reap(std::span(done).first(most));
+    for (IoRequest* request : std::span(done).first(count)) ServedDisk::finished(*request, now);
+    publish();
+    any |= count > 0;
+    if (count < most) break;
+  }
+  return any;
+}
+
+void Reactor::publish() {
+  for (const auto& disk : disks_) disk->publish();
 }
 
 /// What the engine has no room for stays first in line. The budget sees to it that this is rare.

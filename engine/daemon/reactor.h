@@ -54,6 +54,7 @@ class Reactor {
   bool idle() const;
   std::chrono::milliseconds patience() const;
   bool reap(AioShare& share, SteadyTime now);
+  void publish();
   void submit(AioShare& share);
   bool arm();
   void rebalance(SteadyTime now);

@@ -59,6 +59,8 @@ void LoadedDisk::start_request(unsigned slot) {
   ++in_flight_;
 }
 
+/// Kicks with each request, as a guest does whose requests come one by one: a server that sleeps wakes up meanwhile,
+/// and one that is awake does not want it.
 bool LoadedDisk::turn(bool again) {
   bool any = false;
   const auto now = Clock::now();
@@ -68,9 +70,11 @@ bool LoadedDisk::turn(bool again) {
     latencies_.push_back(
         static_cast<float>(std::chrono::duration<double, std::micro>(now - began_[done->slot]).count()));
     errors_ += done->status != 0;
-    if (again) start_request(done->slot);
+    if (again) {
+      start_request(done->slot);
+      driver_->kick();
+    }
   }
-  if (any) driver_->kick();
   return any;
 }
 
