@@ -29,7 +29,8 @@ class DescriptorStore {
   /// @param kept by the service manager already. Each is used by nobody yet.
   explicit DescriptorStore(std::vector<NamedDescriptor> kept);
 
-  /// Whether there is a service manager to keep anything, and the kernel tells equal descriptors from others.
+  /// Whether there is a service manager to keep anything, and the kernel tells equal descriptors from others; if only
+  /// that is missing, it is logged.
   static bool is_possible();
 
   /// Has a descriptor kept. systemd keeps each open file once, so what is kept already gets a user more instead.

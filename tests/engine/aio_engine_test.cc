@@ -3,10 +3,7 @@
 #include "aio_engine.h"
 
 #include <gmock/gmock.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -17,6 +14,7 @@
 #include <random>
 #include <thread>
 
+#include "refused_calls.h"
 #include "storage.h"
 
 namespace aiolos::engine {
@@ -397,19 +395,6 @@ TEST(IoUringEngine, LosesNothingWhenItsCompletionQueueOverflows) {
   std::this_thread::sleep_for(50ms);
   EXPECT_THAT(wait_for(**engine, 500), testing::UnorderedElementsAreArray(batch));
 }
-
-/// Has a system call of this thread, and of those it starts, fail with an errno from now on.
-void deny(long call, unsigned error) {
-  sock_filter program[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-                           BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(call), 0, 1),
-                           BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
-                           BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-  const sock_fprog filter{std::size(program), program};
-  ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-  ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
-}
-
-void in_thread(const std::function<void()>& body) { std::thread(body).join(); }
 
 TEST(NativeEngine, TakesNothingWhileTheKernelHasNoRoom) {
   const Folder folder;

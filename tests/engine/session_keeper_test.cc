@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "aiolos/core/json.h"
+#include "refused_calls.h"
 #include "served.h"
 
 namespace aiolos::engine {
@@ -331,6 +332,16 @@ TEST_F(DescriptorStoreTest, KeepsAnOpenFileOnceForAllItsUsers) {
   store.release(name);
   EXPECT_FALSE(store.use(name));
   EXPECT_TRUE(eventually([&] { return manager_.kept().size() == 1; }));
+}
+
+TEST_F(DescriptorStoreTest, SaysWhyItIsNotPossible) {
+  EXPECT_TRUE(DescriptorStore::is_possible());
+  testing::internal::CaptureStderr();
+  in_thread([] {
+    deny(SYS_kcmp, EPERM);
+    EXPECT_FALSE(DescriptorStore::is_possible());
+  });
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("kcmp(2)"));
 }
 
 TEST_F(DescriptorStoreTest, GivesNewNamesBehindTheKeptOnes) {
