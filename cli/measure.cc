@@ -3,27 +3,12 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <chrono>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
-
-#include "aiolos/core/posix.h"
-#include "aiolos/host/block_devices.h"
-#include "aiolos/host/command_runner.h"
-#include "aiolos/host/host_probe.h"
-#include "aiolos/host/measured_profiles.h"
-#include "aiolos/host/mount_table.h"
-#include "html_report.h"
 #include "input.h"
+#include "measurement.h"
 #include "progress.h"
 #include "render_measurement.h"
-#include "runner.h"
 
 namespace aiolos::cli {
 namespace {
@@ -68,7 +53,6 @@ Plan plan_of(const MeasureOptions& options) {
   if (options.seconds > 0) plan.seconds = options.seconds;
   if (options.repetitions > 0) plan.repetitions = options.repetitions;
   if (options.size > 0) plan.image_size = options.size;
-  if (!options.volume_type.empty()) plan.volume_type = options.volume_type;
   plan.limit = !options.no_limit;
   plan.event_loop = !options.no_event_loop;
   return plan;
@@ -91,27 +75,6 @@ Result<void> check(const MeasureOptions& options) {
   return {};
 }
 
-Result<HostFacts> host_facts(CommandRunner& commands) {
-  auto facts = make_host_probe()->facts();
-  if (!facts) return facts;
-  const auto version = commands.run({{"qemu-storage-daemon", "--version"}, {}});
-  if (!version) return tl::unexpected(version.error());
-  constexpr std::string_view kBefore = "version ";
-  const auto at = version->output.find(kBefore);
-  if (at != std::string::npos)
-    facts->qemu = parse_version(std::string_view(version->output).substr(at + kBefore.size()));
-  return facts;
-}
-
-/// Minutes of measuring are not to end with a file that can't be written.
-Result<void> check_page(const std::string& file) {
-  if (file.empty()) return {};
-  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
-  if (::access(folder.c_str(), W_OK) == 0) return {};
-  return fail(ErrorKind::bad_input, fmt::format("--html: cannot write to '{}': {}", folder.string(), errno_text(errno)),
-              "name a file in a folder that this user can write to");
-}
-
 /// The volume of a connection_info, which has to be connected already.
 Result<measure::Volume> connected_volume(const MeasureOptions& options, const OpenAgent& open_agent) {
   const auto connection = read_json(options.connection);
@@ -130,58 +93,15 @@ Result<measure::Volume> connected_volume(const MeasureOptions& options, const Op
                          options.write};
 }
 
-Result<Report> measure_path(const MeasureOptions& options, Plan& plan, const measure::Outside& outside) {
-  std::error_code error;
-  const auto absolute = std::filesystem::canonical(options.path, error);
-  if (error)
-    return fail(ErrorKind::bad_input, fmt::format("--path: cannot use '{}': {}", options.path, error.message()),
-                "name a folder, an image or a block device");
-  plan.path = absolute;
-  const auto type = std::filesystem::status(absolute).type();
-  if (type == std::filesystem::file_type::directory) return measure::measure_folder(plan, plan.path, outside);
-  const char* const usual = type == std::filesystem::file_type::block ? "local" : "file";
-  return measure::measure_volume(
-      plan, {plan.path, options.format, options.volume_type.empty() ? usual : options.volume_type, options.write},
-      outside);
-}
-
-/// Everything that was started and made is gone when this returns.
 Result<Report> run(const MeasureOptions& options, const OpenAgent& open_agent) {
-  const auto commands = make_command_runner();
-  const auto mounts = make_mount_table();
-  const auto block_devices = make_block_devices(*commands, *mounts);
-  const auto host = host_facts(*commands);
-  if (!host) return tl::unexpected(host.error());
-  Plan plan = plan_of(options);
+  auto storage = options.path.empty()
+                     ? connected_volume(options, open_agent)
+                     : measure::Volume{options.path, options.format, options.volume_type, options.write};
+  if (!storage) return tl::unexpected(storage.error());
   ProgressLine line(STDERR_FILENO);
-  const measure::Outside outside{*block_devices, *host, [] { return measure::SignalWatch::seen() != 0; },
-                                 [&](const measure::Progress& progress) { line.show(progress); }};
-  if (!options.path.empty()) return measure_path(options, plan, outside);
-  const auto volume = connected_volume(options, open_agent);
-  if (!volume) return tl::unexpected(volume.error());
-  plan.path = volume->path;
-  return measure::measure_volume(plan, *volume, outside);
-}
-
-Result<void> write_page(const std::string& file, const Report& report) {
-  std::ofstream out(file, std::ios::binary | std::ios::trunc);
-  out << measure::html_report(report);
-  out.close();
-  if (out) return {};
-  return fail(ErrorKind::storage, fmt::format("--html: cannot write '{}': {}", file, errno_text(errno)),
-              "name a file that this user can write");
-}
-
-Result<Json> save(const std::string& state, const Report& report) {
-  Json saved = Json::array();
-  for (const measure::SubjectResult& each : report.subjects) {
-    const auto profile = measure::profile_of(each, report.date);
-    if (!profile) continue;
-    auto file = save_measured_profile(state, *profile);
-    if (!file) return tl::unexpected(file.error());
-    saved.push_back(std::move(*file));
-  }
-  return saved;
+  return measure::measure_storage(
+      plan_of(options), *std::move(storage), [] { return measure::SignalWatch::seen() != 0; },
+      [&line](const measure::Progress& progress) { line.show(progress); });
 }
 
 Result<Report> run_watched(const MeasureOptions& options, const OpenAgent& open_agent) {
@@ -242,20 +162,22 @@ void add_measure_options(CLI::App* command, MeasureOptions& options) {
 
 Result<MeasureAnswer> measure(const MeasureOptions& options, const std::string& state, const OpenAgent& open_agent) {
   if (auto checked = check(options); !checked) return tl::unexpected(checked.error());
-  if (auto checked = check_page(options.html); !checked) return tl::unexpected(checked.error());
+  // Minutes of measuring are not to end with a file that can't be written.
+  if (!options.html.empty())
+    if (auto checked = measure::check_page(options.html); !checked) return tl::unexpected(checked.error());
   const auto report = run_watched(options, open_agent);
   if (!report) return tl::unexpected(report.error());
   MeasureAnswer answer{measure::to_json(*report), render(*report)};
   if (!options.html.empty()) {
-    if (auto written = write_page(options.html, *report); !written) return tl::unexpected(written.error());
+    if (auto written = measure::write_page(options.html, *report); !written) return tl::unexpected(written.error());
     answer.json["html"] = options.html;
     answer.text += fmt::format("plots: {}\n", options.html);
   }
   if (options.save) {
-    auto saved = save(state, *report);
+    auto saved = measure::save_profiles(state, *report);
     if (!saved) return tl::unexpected(saved.error());
     if (saved->empty()) answer.text += "saved: nothing, as less than two modes could be measured\n";
-    for (const Json& file : *saved) answer.text += fmt::format("saved: {}\n", file.get<std::string>());
+    for (const std::string& file : *saved) answer.text += fmt::format("saved: {}\n", file);
     answer.json["saved"] = std::move(*saved);
   }
   return answer;
