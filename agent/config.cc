@@ -214,6 +214,8 @@ const std::vector<Key>& keys() {
       {"aio", "prefer",
        word_key<AioMode>({{"native", AioMode::native}, {"io_uring", AioMode::io_uring}},
                          [](Config& c) -> AioMode& { return c.aio.prefer; })},
+      {"aio", "measured_max_age",
+       count_key<unsigned>(0, 36'500, [](Config& c) -> unsigned& { return c.aio.measured_max_age; })},
       {"disk_cachemodes", "", apply_cache_modes},
       {"images", "preallocate",
        word_key<Preallocate>({{"none", Preallocate::none}, {"space", Preallocate::space}},

@@ -85,6 +85,7 @@ void Decider::find_measurement(const Volume& volume, const StorageFacts* facts, 
     question.unmeasured = "its storage was not probed";
     return;
   }
+  question.today = std::chrono::floor<std::chrono::days>(machine_.clock().wall());
   auto measured = load_measured_profile(config_.state.dir, *storage);
   if (!measured)
     question.unmeasured = describe(measured.error());
@@ -196,6 +197,8 @@ Result<std::pair<Explanation, disk::DiskConfig>> Decider::decide(const Volume& v
   auto decision = decide_within_budget(*asked, guest);
   if (!decision) return tl::unexpected(decision.error());
   explanation.decision = std::move(*decision);
+  explanation.notes.insert(explanation.notes.end(), explanation.decision.warnings.begin(),
+                           explanation.decision.warnings.end());
   explanation.host = asked->host;
   VolumeSecrets secrets(machine_.secrets());
   auto disk = make_disk(Volume(volume), Attachment(attachment), *asked->cache, explanation.decision.mode, secrets);

@@ -27,14 +27,14 @@ std::string row(const measure::CaseResult& result) {
   return text + (result.limit ? fmt::format("  {:8.0f}\n", result.limit->median) : "         -\n");
 }
 
-std::string table(const measure::SubjectResult& subject, const std::string& date) {
+std::string table(const measure::SubjectResult& subject, const measure::Report& report) {
   std::string text = fmt::format("\n{}\n  {:<40}", subject.name, "");
   for (const AioMode mode : kModes) text += fmt::format("  {:<20}", to_string(mode));
   text += fmt::format("  {:>8}\n  {:<40}", "fio", "");
   for (std::size_t i = 0; i < kModes.size(); ++i) text += fmt::format("  {:>8} {:<4}{:>7}", "IOPS", "±%", "p99 µs");
   text += fmt::format("  {:>8}\n", "IOPS");
   for (const measure::CaseResult& each : subject.cases) text += row(each);
-  if (const auto profile = measure::profile_of(subject, date)) text += fmt::format("  {}\n", describe(*profile));
+  if (const auto profile = measure::profile_of(subject, report)) text += fmt::format("  {}\n", describe(*profile));
   for (const std::string& note : subject.notes) text += fmt::format("  note: {}\n", note);
   return text;
 }
@@ -61,7 +61,7 @@ std::string render(const measure::Report& report) {
       report.path, report.date, version_text(report.host.kernel), version_text(report.host.qemu),
       report.host.cpus.value_or(0), report.conditions.load_average, report.conditions.repetitions,
       report.conditions.seconds);
-  for (const measure::SubjectResult& each : report.subjects) text += table(each, report.date);
+  for (const measure::SubjectResult& each : report.subjects) text += table(each, report);
   return text + event_loop(report.event_loop);
 }
 

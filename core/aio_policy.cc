@@ -5,6 +5,7 @@
 #include <array>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace aiolos {
 namespace {
@@ -163,6 +164,16 @@ bool was_measured(const MeasuredProfile& measured, AioMode mode) {
                      [mode](const MeasuredProfile::Mode& each) { return each.mode == mode; });
 }
 
+/// A measurement that may hold no longer is still better than none, and a disk's mode is not to change by itself with
+/// an update or a birthday: so it decides, and the operator is told.
+void warn_of_doubts(const AioQuestion& question, AioDecision& decision) {
+  const auto why = doubts(*question.measured, question.host, question.today, question.settings.measured_max_age);
+  if (why.empty()) return;
+  decision.warnings.push_back(
+      fmt::format("the measurement that decided for {} may hold no longer: {}; aiolos measure --save makes it anew",
+                  to_string(*decision.mode), fmt::join(why, ", and ")));
+}
+
 /// Profile measured: the first mode of the measurement that can be used; nullopt if none can.
 std::optional<AioDecision> decide_as_measured(const AioQuestion& question, const std::vector<KnownBadIoUring>& rows) {
   const MeasuredProfile& measured = *question.measured;
@@ -180,6 +191,7 @@ std::optional<AioDecision> decide_as_measured(const AioQuestion& question, const
   if (!decision.mode) return std::nullopt;
   for (const AioMode mode : kModes)
     if (!was_measured(measured, mode)) decision.rejected.push_back({mode, "was not measured"});
+  warn_of_doubts(question, decision);
   return decision;
 }
 

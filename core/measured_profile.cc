@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "aiolos/core/measured_profile.h"
 
+#include <charconv>
+
 #include <fmt/format.h>
 
 namespace aiolos {
@@ -16,6 +18,44 @@ Result<double> ratio_at(const JsonView& object, std::string_view key) {
   if (!member) return tl::unexpected(member.error());
   if (!member->json().is_number() || !(member->json().get<double>() > 0)) return member->mismatch("a number above 0");
   return member->json().get<double>();
+}
+
+template <typename Number>
+bool read_number(std::string_view digits, Number& number) {
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  return error == std::errc() && end == digits.data() + digits.size();
+}
+
+/// Of "2026-11-22T10:00:00Z".
+std::optional<std::chrono::sys_days> day_of(std::string_view date) {
+  int year = 0;
+  unsigned month = 0;
+  unsigned day = 0;
+  if (date.size() < 10 || !read_number(date.substr(0, 4), year) || !read_number(date.substr(5, 2), month) ||
+      !read_number(date.substr(8, 2), day))
+    return std::nullopt;
+  const std::chrono::year_month_day found{std::chrono::year(year), std::chrono::month(month), std::chrono::day(day)};
+  return found.ok() ? std::optional(std::chrono::sys_days(found)) : std::nullopt;
+}
+
+Json version_or_null(const std::optional<Version>& value) { return value ? Json(version_string(*value)) : Json(); }
+
+/// A version as text; nullopt if it is absent.
+Result<std::optional<Version>> version_at(const JsonView& object, std::string_view key) {
+  const auto text = object.find_string(key);
+  if (!text) return tl::unexpected(text.error());
+  if (!*text) return std::nullopt;
+  if (const Version found = parse_version(**text); found != 0) return found;
+  return fail(ErrorKind::bad_input, fmt::format("'{}' is no version", **text), "write one such as 7.2.22",
+              fmt::format("{}/{}", object.pointer(), key));
+}
+
+/// ", with Linux 6.1.0 and QEMU 7.2.22"; empty where neither is known.
+std::string measured_with(const MeasuredProfile& profile) {
+  std::string text;
+  for (const auto& [name, value] : {std::pair("Linux", profile.kernel), std::pair("QEMU", profile.qemu)})
+    if (value) text += fmt::format("{} {} {}", text.empty() ? ", with" : " and", name, version_string(*value));
+  return text;
 }
 
 Result<StorageClass> storage_from_json(const JsonView& view) {
@@ -87,6 +127,8 @@ Json to_json(const MeasuredProfile& profile) {
     modes.push_back({{"mode", to_string(mode.mode)}, {"times_last", mode.times_last}});
   return {{"storage", to_json(profile.storage)},
           {"date", profile.date},
+          {"kernel", version_or_null(profile.kernel)},
+          {"qemu", version_or_null(profile.qemu)},
           {"modes", std::move(modes)},
           {"cases", profile.cases},
           {"widest_case", profile.widest_case},
@@ -112,6 +154,14 @@ Result<MeasuredProfile> measured_profile_from_json(const Json& value) {
     if (!text) return tl::unexpected(text.error());
     *target = std::move(*text);
   }
+  if (!day_of(profile.date))
+    return fail(ErrorKind::bad_input, fmt::format("'{}' is no date", profile.date),
+                "write one such as 2026-11-22T10:00:00Z", view.pointer() + "/date");
+  for (const auto& [key, target] : {std::pair("kernel", &profile.kernel), std::pair("qemu", &profile.qemu)}) {
+    const auto version = version_at(view, key);
+    if (!version) return tl::unexpected(version.error());
+    *target = *version;
+  }
   const auto lead = ratio_at(view, "widest_lead");
   if (!lead) return tl::unexpected(lead.error());
   profile.widest_lead = *lead;
@@ -121,13 +171,31 @@ Result<MeasuredProfile> measured_profile_from_json(const Json& value) {
 std::string describe(const MeasuredProfile& profile) {
   const MeasuredProfile::Mode& first = profile.modes.front();
   std::string text = fmt::format(
-      "measured {} on this class of storage ({}): {} gives {:.2f} times the requests a second of {} over {} cases, "
+      "measured {} on this class of storage ({}){}: {} gives {:.2f} times the requests a second of {} over {} cases, "
       "most "
       "in {} ({:.2f} times)",
-      profile.date, to_string(profile.storage), to_string(first.mode), first.times_last,
+      profile.date, to_string(profile.storage), measured_with(profile), to_string(first.mode), first.times_last,
       to_string(profile.modes.back().mode), profile.cases, profile.widest_case, profile.widest_lead);
   if (!profile.tie_broken_by.empty()) text += "; " + profile.tie_broken_by;
   return text;
+}
+
+std::vector<std::string> doubts(const MeasuredProfile& profile, const HostFacts& host, std::chrono::sys_days today,
+                                unsigned most_days) {
+  std::vector<std::string> found;
+  const auto compare = [&found](std::string_view name, std::optional<Version> then, std::optional<Version> now) {
+    if (!now || then == now) return;
+    found.push_back(then ? fmt::format("it was made with {} {} and this host has {}", name, version_string(*then),
+                                       version_string(*now))
+                         : fmt::format("it does not say with which {} it was made", name));
+  };
+  compare("Linux", profile.kernel, host.kernel);
+  compare("QEMU", profile.qemu, host.qemu);
+  const auto day = day_of(profile.date);
+  const auto age = day ? (today - *day).count() : 0;
+  if (most_days > 0 && age > static_cast<long>(most_days))
+    found.push_back(fmt::format("it is {} days old (aio.measured_max_age: {})", age, most_days));
+  return found;
 }
 
 }  // namespace aiolos

@@ -135,10 +135,10 @@ std::string table(const SubjectResult& subject) {
   return out + "</tbody></table>\n";
 }
 
-std::string section(const SubjectResult& subject, const std::string& date) {
+std::string section(const SubjectResult& subject, const Report& report) {
   std::string out = fmt::format("<section><h2>{}</h2>\n<p>Class of storage: {}</p>\n", escape_xml(subject.name),
                                 escape_xml(to_string(subject.storage)));
-  if (const auto profile = profile_of(subject, date))
+  if (const auto profile = profile_of(subject, report))
     out += fmt::format("<p class=\"verdict\">{}</p>\n", escape_xml(describe(*profile)));
   out += plots(subject) + table(subject) + "<ul>\n";
   for (const std::string& note : subject.notes) out += fmt::format("<li>{}</li>\n", escape_xml(note));
@@ -191,7 +191,7 @@ std::string html_report(const Report& report) {
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<title>AIO modes on {0}</title>\n<style>{1}</style></head><body>\n<h1>AIO modes on {0}</h1>\n",
       escape_xml(report.path), kStyle);
-  for (const SubjectResult& each : report.subjects) out += section(each, report.date);
+  for (const SubjectResult& each : report.subjects) out += section(each, report);
   return out + event_loop(report.event_loop) + conditions(report) + "</body></html>\n";
 }
 

@@ -75,7 +75,7 @@ Result<void> write_page(const std::string& file, const Report& report) {
 Result<std::vector<std::string>> save_profiles(const std::string& state, const Report& report) {
   std::vector<std::string> files;
   for (const SubjectResult& each : report.subjects) {
-    const auto profile = profile_of(each, report.date);
+    const auto profile = profile_of(each, report);
     if (!profile) continue;
     auto file = save_measured_profile(state, *profile);
     if (!file) return tl::unexpected(file.error());

@@ -92,10 +92,10 @@ Json to_json(const CaseResult& result) {
   return object;
 }
 
-Json to_json(const SubjectResult& subject, const std::string& date) {
+Json to_json(const SubjectResult& subject, const Report& report) {
   Json cases = Json::array();
   for (const CaseResult& each : subject.cases) cases.push_back(to_json(each));
-  const auto profile = profile_of(subject, date);
+  const auto profile = profile_of(subject, report);
   return {{"name", subject.name},      {"storage", aiolos::to_json(subject.storage)},
           {"cases", std::move(cases)}, {"profile", profile ? aiolos::to_json(*profile) : Json(nullptr)},
           {"probes", subject.probes},  {"notes", subject.notes}};
@@ -134,7 +134,7 @@ std::string_view to_string(Neighbour neighbour) {
 
 Json to_json(const Report& report) {
   Json subjects = Json::array();
-  for (const SubjectResult& each : report.subjects) subjects.push_back(to_json(each, report.date));
+  for (const SubjectResult& each : report.subjects) subjects.push_back(to_json(each, report));
   Json event_loop = Json::array();
   for (const EventLoopResult& each : report.event_loop) event_loop.push_back(to_json(each));
   return {{"date", report.date},
@@ -145,13 +145,15 @@ Json to_json(const Report& report) {
           {"event_loop", std::move(event_loop)}};
 }
 
-std::optional<MeasuredProfile> profile_of(const SubjectResult& subject, const std::string& date) {
+std::optional<MeasuredProfile> profile_of(const SubjectResult& subject, const Report& report) {
   if (subject.cases.empty()) return std::nullopt;
   const std::vector<Candidate> candidates = ranked(subject);
   if (candidates.size() < 2) return std::nullopt;
   MeasuredProfile profile;
   profile.storage = subject.storage;
-  profile.date = date;
+  profile.date = report.date;
+  profile.kernel = report.host.kernel;
+  profile.qemu = report.host.qemu;
   profile.cases = static_cast<unsigned>(subject.cases.size());
   for (const Candidate& each : candidates) profile.modes.push_back({each.mode, each.iops / candidates.back().iops});
   find_widest_lead(subject, candidates.front().mode, candidates.back().mode, profile);

@@ -75,6 +75,7 @@ Json to_json(const Report& report);
 /// Modes are ordered by the geometric mean of their IOPS over all cases. One that is not slower than the fastest by
 /// more than what two runs of the same lie apart (and 2 %) counts as being as fast: of such native is first, then
 /// io_uring, as where nothing was measured.
-std::optional<MeasuredProfile> profile_of(const SubjectResult& subject, const std::string& date);
+/// @param report when and with what it was measured.
+std::optional<MeasuredProfile> profile_of(const SubjectResult& subject, const Report& report);
 
 }  // namespace aiolos::measure

@@ -23,6 +23,7 @@ TEST(Config, EmptyIsAllDefaults) {
     EXPECT_EQ(config->state.dir, "/var/lib/aiolos");
     EXPECT_EQ(config->aio.profile, AioProfile::automatic);
     EXPECT_EQ(config->aio.prefer, AioMode::native);
+    EXPECT_EQ(config->aio.measured_max_age, 180U);
     EXPECT_TRUE(config->disk_cachemodes.empty());
   }
 }
@@ -32,7 +33,7 @@ TEST(Config, ReadsEveryKey) {
 libvirt: {uri: "qemu:///system", virt_type: kvm}
 plugins: {path: [/a, /b]}
 state: {dir: /state}
-aio: {profile: nova, prefer: io_uring}
+aio: {profile: nova, prefer: io_uring, measured_max_age: 30}
 disk_cachemodes: {file: none, block: directsync, network: writeback}
 images: {preallocate: space}
 iscsi: {use_multipath: true, scan_attempts: 7, iface: "7"}
@@ -46,6 +47,7 @@ plan: {automatic: false, max_iothreads: 2, max_threads: 128, aio_max_batch: 16, 
   EXPECT_EQ(config->state.dir, "/state");
   EXPECT_EQ(config->aio.profile, AioProfile::nova);
   EXPECT_EQ(config->aio.prefer, AioMode::io_uring);
+  EXPECT_EQ(config->aio.measured_max_age, 30U);
   EXPECT_EQ(config->disk_cachemodes.at(SourceKind::block), CacheMode::directsync);
   EXPECT_EQ(config->images.preallocate, Preallocate::space);
   EXPECT_FALSE(config->plan.automatic);

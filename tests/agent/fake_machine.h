@@ -31,6 +31,7 @@ struct World {
   Allocation allocation = Allocation::full;
   bool o_direct = true;
   HostFacts host;
+  std::chrono::system_clock::time_point wall{};
   DomainEngines engines;                     ///< As the XML has them.
   std::map<std::string, std::uint64_t> set;  ///< What was set of engines: by "0 thread_pool_max".
   std::optional<Error> set_engine_fails;
@@ -59,12 +60,14 @@ struct World {
 /// Time that passes only when somebody sleeps.
 class FakeClock : public Clock {
  public:
+  explicit FakeClock(std::chrono::system_clock::time_point wall = {}) : wall_(wall) {}
   std::chrono::steady_clock::time_point now() const override { return now_; }
-  std::chrono::system_clock::time_point wall() const override { return std::chrono::system_clock::time_point{}; }
+  std::chrono::system_clock::time_point wall() const override { return wall_; }
   void sleep_until(std::chrono::steady_clock::time_point deadline) override { now_ = std::max(now_, deadline); }
 
  private:
   std::chrono::steady_clock::time_point now_{};
+  const std::chrono::system_clock::time_point wall_;
 };
 
 class FakeHostProbe : public HostProbe {
@@ -241,7 +244,7 @@ class FakeMachine : public Machine,
   World& world_;
   FakeHostProbe probe_;
   FakeDataPlane data_plane_;
-  FakeClock clock_;
+  FakeClock clock_{world_.wall};
 };
 
 }  // namespace aiolos::test

@@ -12,7 +12,10 @@
 namespace aiolos {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 class Measured : public test::AgentFixture {
  protected:
@@ -23,6 +26,8 @@ class Measured : public test::AgentFixture {
     MeasuredProfile profile;
     profile.storage = {"scripted", "raw", allocation, ""};
     profile.date = "2026-11-22T10:00:00Z";
+    profile.kernel = world_.host.kernel;
+    profile.qemu = world_.host.qemu;
     profile.modes = {{AioMode::native, 2}, {AioMode::io_uring, 1.5}, {AioMode::threads, 1}};
     if (allocation == Allocation::full) std::swap(profile.modes[0].mode, profile.modes[1].mode);
     profile.cases = 4;
@@ -44,7 +49,20 @@ TEST_F(Measured, TheFastestModeIsTakenAndTheMeasurementNamed) {
   EXPECT_EQ(explained.decision.mode, AioMode::io_uring);
   EXPECT_THAT(explained.xml, HasSubstr("io='io_uring'"));
   EXPECT_THAT(to_json(explained.decision).dump(),
-              HasSubstr("measured 2026-11-22T10:00:00Z on this class of storage (scripted, raw, full, )"));
+              HasSubstr("measured 2026-11-22T10:00:00Z on this class of storage (scripted, raw, full, ), with "
+                        "Linux 6.1.0 and QEMU 7.2.22"));
+  EXPECT_THAT(explained.notes, IsEmpty());
+}
+
+TEST_F(Measured, AMeasurementOfAnotherDayAndQemuDecidesWithANote) {
+  save(Allocation::full);
+  world_.host.qemu = version(8, 0);
+  world_.wall = std::chrono::sys_days(std::chrono::year(2027) / 11 / 22);
+  open("aio: {profile: measured}");
+  const Explanation explained = explain();
+  EXPECT_EQ(explained.decision.mode, AioMode::io_uring);
+  EXPECT_THAT(explained.notes, ElementsAre(AllOf(HasSubstr("QEMU 7.2.22 and this host has 8.0.0"),
+                                                 HasSubstr("365 days old"), HasSubstr("aiolos measure --save"))));
 }
 
 TEST_F(Measured, NeverNativeOnASparseImageHoweverFastItWas) {

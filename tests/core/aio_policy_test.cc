@@ -264,6 +264,9 @@ std::vector<Row> rows() {
                    AioMode::native, "refused io_uring_setup(2)"});
   table.push_back({"measured_goes_before_prefer", measured(prefer_uring(image_question()), native_first),
                    AioMode::native, "profile measured: measured"});
+  table.push_back({"measured_with_another_kernel_still_decides",
+                   measured(with(image_question(), [](Q& q) { q.host.kernel = version(9, 9); }), threads_first),
+                   AioMode::threads, "threads gives 1.50"});
   table.push_back({"measured_without_that_mode", measured(image_question(), {AioMode::native, AioMode::threads}),
                    AioMode::native, "was not measured"});
   table.push_back({"measured_but_nothing_of_it_can_be_used",

@@ -32,9 +32,18 @@ SubjectResult subject(std::vector<CaseResult> cases) {
   return {"raw, preallocated", {"file", "raw", Allocation::full, "ext4"}, std::move(cases), {"file on ext4"}, {}};
 }
 
+/// Of a day and a host, whatever was measured.
+Report that_report() {
+  Report report;
+  report.date = "2026-11-22T10:00:00Z";
+  report.host.kernel = version(6, 18, 44);
+  report.host.qemu = version(7, 2, 22);
+  return report;
+}
+
 std::vector<AioMode> order(const SubjectResult& measured) {
   std::vector<AioMode> modes;
-  if (const auto profile = profile_of(measured, "2026-11-22T10:00:00Z"))
+  if (const auto profile = profile_of(measured, that_report()))
     for (const MeasuredProfile::Mode& each : profile->modes) modes.push_back(each.mode);
   return modes;
 }
@@ -53,12 +62,12 @@ TEST(Profile, ACaseCountsByItsRatioAndNotByItsIops) {
 TEST(Profile, WhatIsAsFastStandsInTheUsualOrder) {
   const auto measured = subject({a_case(1, {50, 100, 101})});
   EXPECT_THAT(order(measured), ElementsAre(AioMode::native, AioMode::io_uring, AioMode::threads));
-  EXPECT_EQ(profile_of(measured, "")->tie_broken_by,
+  EXPECT_EQ(profile_of(measured, that_report())->tie_broken_by,
             "io_uring is as fast within 2 %, by which runs of the same differ");
 }
 
 TEST(Profile, NamesAllThatAreAsFast) {
-  EXPECT_EQ(profile_of(subject({a_case(1, {100, 100, 100})}), "")->tie_broken_by,
+  EXPECT_EQ(profile_of(subject({a_case(1, {100, 100, 100})}), that_report())->tie_broken_by,
             "io_uring and threads are as fast within 2 %, by which runs of the same differ");
 }
 
@@ -70,7 +79,7 @@ TEST(Profile, RunsThatLieFarApartTellNothingApart) {
 }
 
 TEST(Profile, SaysHowMuchFasterAndWhereMost) {
-  const auto profile = profile_of(subject({a_case(1, {100, 110}), a_case(64, {100, 440})}), "2026-11-22T10:00:00Z");
+  const auto profile = profile_of(subject({a_case(1, {100, 110}), a_case(64, {100, 440})}), that_report());
   ASSERT_TRUE(profile);
   EXPECT_NEAR(profile->modes.front().times_last, 2.2, 1e-9);
   EXPECT_EQ(profile->modes.back().times_last, 1);
@@ -78,6 +87,8 @@ TEST(Profile, SaysHowMuchFasterAndWhereMost) {
   EXPECT_NEAR(profile->widest_lead, 4.4, 1e-9);
   EXPECT_EQ(profile->cases, 2U);
   EXPECT_EQ(profile->date, "2026-11-22T10:00:00Z");
+  EXPECT_EQ(profile->kernel, version(6, 18, 44));
+  EXPECT_EQ(profile->qemu, version(7, 2, 22));
   EXPECT_EQ(profile->storage, (StorageClass{"file", "raw", Allocation::full, "ext4"}));
   EXPECT_EQ(profile->tie_broken_by, "");
 }
@@ -88,15 +99,13 @@ TEST(Profile, AModeThatMissedACaseHasNoPlace) {
 }
 
 TEST(Profile, ThereIsNoneWithoutTwoModes) {
-  EXPECT_EQ(profile_of(subject({a_case(1, {100})}), ""), std::nullopt);
-  EXPECT_EQ(profile_of(subject({}), ""), std::nullopt);
+  EXPECT_EQ(profile_of(subject({a_case(1, {100})}), that_report()), std::nullopt);
+  EXPECT_EQ(profile_of(subject({}), that_report()), std::nullopt);
 }
 
 Report a_report() {
-  Report report;
-  report.date = "2026-11-22T10:00:00Z";
+  Report report = that_report();
   report.path = "/images/<b>&\"x\"";
-  report.host.qemu = version(7, 2, 22);
   report.conditions = {0.5, 3, 64U << 20, "io_uring", 1.25};
   report.subjects = {subject({a_case(1, {100, 200, 300}), a_case(64, {1000, 2000, 3000})})};
   report.subjects[0].cases[1].limit = about(5000, 0.1);

@@ -3,6 +3,7 @@
 // reasons. Pure functions of plain data.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
@@ -62,6 +63,7 @@ enum class AioProfile {
 struct AioSettings {
   AioProfile profile = AioProfile::automatic;
   AioMode prefer = AioMode::native;  ///< native or io_uring.
+  unsigned measured_max_age = 180;   ///< Days after which a measurement is doubted; 0: never.
 };
 
 /// A host whose io_uring must not be used, as data. Ranges are half open: [from, to).
@@ -95,6 +97,7 @@ struct AioQuestion {
   AioSettings settings;
   std::optional<MeasuredProfile> measured;  ///< Of this class of storage (profile measured).
   std::string unmeasured;                   ///< Why there is none.
+  std::chrono::sys_days today{};            ///< For the age of what was measured.
   /// AioContexts that this disk would be the first native disk of: 1 for a guest without one, 0 if the guest's main
   /// loop has one already.
   unsigned new_contexts = 1;
@@ -106,6 +109,7 @@ struct AioDecision {
   std::optional<AioMode> mode;  ///< nullopt: emit no `io=` at all.
   std::vector<std::string> reasons;
   std::vector<Rejection> rejected;
+  std::vector<std::string> warnings;  ///< What an operator should see to; the mode is right as far as is known.
 };
 
 /// {"mode": ..|null, "reasons": [..], "rejected": [{"mode","because"}]}

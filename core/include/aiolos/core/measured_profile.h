@@ -2,6 +2,7 @@
 // What `aiolos measure --save` leaves for the AIO policy: which mode was how fast on a class of storage.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -41,7 +42,9 @@ struct MeasuredProfile {
     bool operator==(const Mode&) const = default;
   };
   StorageClass storage;
-  std::string date;         ///< ISO 8601, UTC.
+  std::string date;               ///< ISO 8601, UTC.
+  std::optional<Version> kernel;  ///< That it was measured with, as QEMU is; nullopt: not known.
+  std::optional<Version> qemu;
   std::vector<Mode> modes;  ///< The one to use first; at least two.
   unsigned cases = 0;       ///< How many were measured.
   std::string widest_case;  ///< In which the first mode leads the last by most: "random write 4 KiB, depth 64, 1 disk".
@@ -56,7 +59,13 @@ Json to_json(const MeasuredProfile& profile);
 /// As to_json() writes it. ErrorKind::bad_input names the JSON pointer of what is missing or wrong.
 Result<MeasuredProfile> measured_profile_from_json(const Json& value);
 
-/// One sentence: when, on what, which mode, by how much and where most.
+/// One sentence: when, on what, with what, which mode, by how much and where most.
 std::string describe(const MeasuredProfile& profile);
+
+/// Why a measurement may hold no longer, each as a clause: another kernel, another QEMU, its age. Empty if nothing
+/// speaks against it. What is not known of the host, or of its QEMU, is no reason.
+/// @param most_days how old it may be; 0: as old as it likes.
+std::vector<std::string> doubts(const MeasuredProfile& profile, const HostFacts& host, std::chrono::sys_days today,
+                                unsigned most_days);
 
 }  // namespace aiolos
