@@ -52,6 +52,7 @@ Plan plan_of(const MeasureOptions& options) {
   take(modes_of(options.modes), plan.modes);
   if (options.seconds > 0) plan.seconds = options.seconds;
   if (options.repetitions > 0) plan.repetitions = options.repetitions;
+  plan.iothreads = options.iothreads;
   if (options.size > 0) plan.image_size = options.size;
   plan.limit = !options.no_limit;
   plan.event_loop = !options.no_event_loop;
@@ -149,9 +150,12 @@ void add_measure_options(CLI::App* command, MeasureOptions& options) {
   command->add_option("--depths", options.depths, "Requests in flight on each disk (1,8,64)")
       ->delimiter(',')
       ->check(CLI::Range(1, 256));
-  command->add_option("--disks", options.disks, "Disks that share an AIO engine (1,4)")
+  command->add_option("--disks", options.disks, "Disks that are busy at the same time (1,4)")
       ->delimiter(',')
       ->check(CLI::Range(1, 64));
+  command
+      ->add_option("--iothreads", options.iothreads, "That the disks are spread over (0: QEMU's main loop serves all)")
+      ->check(CLI::Range(0, 64));
   command->add_option("--size", options.size, "Of each image that is made (512M)")->transform(CLI::AsSizeValue(false));
   command->add_flag("--no-limit", options.no_limit, "Leave out what fio does on the same files without QEMU");
   command->add_flag("--no-event-loop", options.no_event_loop,

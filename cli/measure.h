@@ -28,6 +28,7 @@ struct MeasureOptions {
   std::vector<unsigned> disks;
   double seconds = 0;
   unsigned repetitions = 0;
+  unsigned iothreads = 0;
   std::uint64_t size = 0;
   bool quick = false;
   bool no_limit = false;

@@ -56,11 +56,11 @@ std::string event_loop(const std::vector<measure::EventLoopResult>& results) {
 
 std::string render(const measure::Report& report) {
   std::string text = fmt::format(
-      "{} on {}: kernel {}, QEMU {}, {} processors, load average {:.2f}\nmedian of {} runs of {} s each, in "
-      "qemu-storage-daemon's main loop, cache.direct=on; fio: the same files without QEMU\n",
+      "{} on {}: kernel {}, QEMU {}, {} processors, load average {:.2f}\nmedian of {} runs of {} s each, by "
+      "{}, cache.direct=on; fio: the same files without QEMU\n",
       report.path, report.date, version_text(report.host.kernel), version_text(report.host.qemu),
       report.host.cpus.value_or(0), report.conditions.load_average, report.conditions.repetitions,
-      report.conditions.seconds);
+      report.conditions.seconds, describe_engines(report.conditions));
   for (const measure::SubjectResult& each : report.subjects) text += table(each, report);
   return text + event_loop(report.event_loop);
 }

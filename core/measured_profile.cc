@@ -50,12 +50,12 @@ Result<std::optional<Version>> version_at(const JsonView& object, std::string_vi
               fmt::format("{}/{}", object.pointer(), key));
 }
 
-/// ", with Linux 6.1.0 and QEMU 7.2.22"; empty where neither is known.
+/// ", with Linux 6.1.0 and QEMU 7.2.22, through qemu-storage-daemon's main loop"; without what is not known.
 std::string measured_with(const MeasuredProfile& profile) {
   std::string text;
   for (const auto& [name, value] : {std::pair("Linux", profile.kernel), std::pair("QEMU", profile.qemu)})
     if (value) text += fmt::format("{} {} {}", text.empty() ? ", with" : " and", name, version_string(*value));
-  return text;
+  return profile.through.empty() ? text : text + ", through " + profile.through;
 }
 
 Result<StorageClass> storage_from_json(const JsonView& view) {
@@ -129,6 +129,7 @@ Json to_json(const MeasuredProfile& profile) {
           {"date", profile.date},
           {"kernel", version_or_null(profile.kernel)},
           {"qemu", version_or_null(profile.qemu)},
+          {"through", profile.through},
           {"modes", std::move(modes)},
           {"cases", profile.cases},
           {"widest_case", profile.widest_case},
@@ -157,6 +158,9 @@ Result<MeasuredProfile> measured_profile_from_json(const Json& value) {
   if (!day_of(profile.date))
     return fail(ErrorKind::bad_input, fmt::format("'{}' is no date", profile.date),
                 "write one such as 2026-11-22T10:00:00Z", view.pointer() + "/date");
+  auto through = view.find_string("through");
+  if (!through) return tl::unexpected(through.error());
+  profile.through = std::move(*through).value_or("");
   for (const auto& [key, target] : {std::pair("kernel", &profile.kernel), std::pair("qemu", &profile.qemu)}) {
     const auto version = version_at(view, key);
     if (!version) return tl::unexpected(version.error());

@@ -179,7 +179,7 @@ std::string conditions(const Report& report) {
   out += fact("each figure", fmt::format("the median of {} runs, with the least and the most", is.repetitions));
   if (is.image_size > 0) out += fact("each image", fmt::format("{} MiB", is.image_size >> 20));
   if (!is.limit_engine.empty()) out += fact("fio", "ioengine=" + is.limit_engine);
-  out += fact("how", "qemu-storage-daemon's main loop, cache.direct=on, vhost-user-blk with one queue for each disk");
+  out += fact("how", describe_engines(is) + ", cache.direct=on, vhost-user-blk with one queue for each disk");
   return out + "</dl></section>\n";
 }
 

@@ -23,7 +23,7 @@ struct LoadCase {
   Pattern pattern = Pattern::random;
   std::uint32_t block_size = 4096;  ///< Bytes of each request.
   unsigned depth = 1;               ///< Requests in flight on each disk.
-  unsigned disks = 1;               ///< That share one AIO engine.
+  unsigned disks = 1;               ///< That share QEMU's main loop, or its iothreads.
 
   bool operator==(const LoadCase&) const = default;
 };

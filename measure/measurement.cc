@@ -20,8 +20,8 @@ namespace aiolos::measure {
 namespace {
 
 /// What the kernel says of itself, and of QEMU the version of the program that is measured.
-Result<HostFacts> host_facts(CommandRunner& commands) {
-  auto facts = make_host_probe()->facts();
+Result<HostFacts> host_facts(HostProbe& probe, CommandRunner& commands) {
+  auto facts = probe.facts();
   if (!facts) return facts;
   const auto version = commands.run({{"qemu-storage-daemon", "--version"}, {}});
   if (!version) return tl::unexpected(version.error());
@@ -45,9 +45,10 @@ Result<Report> measure_storage(Plan plan, Volume storage, const Stop& stop,
   const auto commands = make_command_runner();
   const auto mounts = make_mount_table();
   const auto block_devices = make_block_devices(*commands, *mounts);
-  const auto host = host_facts(*commands);
+  const auto probe = make_host_probe();
+  const auto host = host_facts(*probe, *commands);
   if (!host) return tl::unexpected(host.error());
-  const Outside outside{*block_devices, *host, stop, progress};
+  const Outside outside{*block_devices, *probe, *host, stop, progress};
   plan.path = storage.path;
   const auto type = std::filesystem::status(canonical).type();
   if (storage.volume_type.empty()) storage.volume_type = type == std::filesystem::file_type::block ? "local" : "file";

@@ -111,11 +111,9 @@ Json to_json(const EventLoopResult& result) {
 }
 
 Json to_json(const Conditions& conditions) {
-  return {{"seconds", conditions.seconds},
-          {"repetitions", conditions.repetitions},
-          {"image_size", conditions.image_size},
-          {"limit_engine", conditions.limit_engine},
-          {"load_average", conditions.load_average}};
+  return {{"seconds", conditions.seconds},           {"repetitions", conditions.repetitions},
+          {"image_size", conditions.image_size},     {"limit_engine", conditions.limit_engine},
+          {"load_average", conditions.load_average}, {"iothreads", conditions.iothreads}};
 }
 
 }  // namespace
@@ -130,6 +128,12 @@ std::string_view to_string(Neighbour neighbour) {
       break;
   }
   return "sparse";
+}
+
+std::string describe_engines(const Conditions& conditions) {
+  constexpr std::string_view kQemu = "qemu-storage-daemon";
+  if (conditions.iothreads == 0) return fmt::format("{}'s main loop", kQemu);
+  return fmt::format("{} iothread{} of {}", conditions.iothreads, conditions.iothreads == 1 ? "" : "s", kQemu);
 }
 
 Json to_json(const Report& report) {
@@ -154,6 +158,7 @@ std::optional<MeasuredProfile> profile_of(const SubjectResult& subject, const Re
   profile.date = report.date;
   profile.kernel = report.host.kernel;
   profile.qemu = report.host.qemu;
+  profile.through = describe_engines(report.conditions);
   profile.cases = static_cast<unsigned>(subject.cases.size());
   for (const Candidate& each : candidates) profile.modes.push_back({each.mode, each.iops / candidates.back().iops});
   find_widest_lead(subject, candidates.front().mode, candidates.back().mode, profile);

@@ -57,7 +57,11 @@ struct Conditions {
   std::uint64_t image_size = 0;  ///< Bytes of each image that was made; 0: none was.
   std::string limit_engine;      ///< fio's ioengine.
   double load_average = 0;       ///< Of this host over the minute before.
+  unsigned iothreads = 0;        ///< That the disks were spread over; 0: QEMU's main loop served them all.
 };
+
+/// Who did the disks' I/O: "qemu-storage-daemon's main loop", "2 iothreads of qemu-storage-daemon".
+std::string describe_engines(const Conditions& conditions);
 
 struct Report {
   std::string date;  ///< ISO 8601, UTC.

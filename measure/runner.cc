@@ -117,6 +117,7 @@ class Runner {
 
   Result<void> observe(const Subject& subject, SubjectResult& result);
   Result<CaseResult> measure_case(const Subject& subject, const LoadCase& load, SubjectResult& result);
+  Result<void> check_mode(const BackgroundProcess& qemu, AioMode mode, unsigned disks);
   Result<RunFigures> run_mode(const Subject& subject, const LoadCase& load, AioMode mode);
   Result<double> run_fio(const Subject& subject, const LoadCase& load);
   Result<LoopFigures> run_loop(const std::string& image, AioMode mode, Neighbour neighbour, RunFigures& written);
@@ -163,16 +164,33 @@ Result<void> Runner::observe(const Subject& subject, SubjectResult& result) {
 Result<RunFigures> Runner::run_mode(const Subject& subject, const LoadCase& load, AioMode mode) {
   DaemonOptions options;
   options.mode = mode;
+  options.iothreads = plan_.iothreads;
   std::vector<std::string> sockets;
   for (unsigned i = 0; i < load.disks; ++i) {
     const bool writes = load.operation == Operation::write;
     sockets.push_back(socket(i));
-    options.disks.push_back({subject.files[i], subject.format, subject.block_device, writes, sockets.back()});
+    options.disks.push_back({{subject.files[i], subject.format, subject.block_device, writes}, sockets.back()});
     ::unlink(sockets.back().c_str());
   }
   const auto daemon = start_daemon(options, work_, outside_.stop);
   if (!daemon) return tl::unexpected(daemon.error());
-  return run_load(sockets, load, run_options(subject), outside_.stop);
+  auto figures = run_load(sockets, load, run_options(subject), outside_.stop);
+  if (figures)
+    if (auto real = check_mode(**daemon, mode, load.disks); !real) return tl::unexpected(real.error());
+  return figures;
+}
+
+/// QEMU serves a native disk by threads, and says so in its log alone, where an iothread got no AIO context. A context
+/// is never given back, and the main loop has one from opening the disk on.
+Result<void> Runner::check_mode(const BackgroundProcess& qemu, AioMode mode, unsigned disks) {
+  if (mode != AioMode::native) return {};
+  const auto real = outside_.probe.process_aio(qemu.pid(), "qemu");
+  const unsigned wanted = 1 + iothreads_for(disks, plan_.iothreads);
+  if (!real || real->contexts >= wanted) return {};
+  return fail(ErrorKind::configuration,
+              fmt::format("QEMU got {} of {} AIO contexts, so that threads did a part of what was to be native",
+                          real->contexts, wanted),
+              "raise the sysctl fs.aio-max-nr by 1024 for each that it lacks (aiolos host shows who has them)");
 }
 
 Result<double> Runner::run_fio(const Subject& subject, const LoadCase& load) {
@@ -240,14 +258,20 @@ Result<LoopFigures> Runner::run_loop(const std::string& image, AioMode mode, Nei
   ::unlink(socket(0).c_str());
   DaemonOptions options;
   options.mode = mode;
+  options.iothreads = plan_.iothreads;
   options.null_socket = probe;
-  options.disks.push_back({image, "raw", false, true, socket(0)});
+  options.disks.push_back({{image, "raw", false, true}, socket(0)});
   const auto daemon = start_daemon(options, work_, outside_.stop);
   if (!daemon) return tl::unexpected(daemon.error());
-  if (neighbour == Neighbour::none) return probe_event_loop(probe, plan_.seconds, outside_.stop);
   const LoadCase load{Operation::write, Pattern::random, 4096, 32, 1};
-  return probe_beside(probe, socket(0), load, {plan_.seconds, /*once_over=*/neighbour == Neighbour::sparse},
-                      outside_.stop, written);
+  auto figures =
+      neighbour == Neighbour::none
+          ? probe_event_loop(probe, plan_.seconds, outside_.stop)
+          : probe_beside(probe, socket(0), load, {plan_.seconds, /*once_over=*/neighbour == Neighbour::sparse},
+                         outside_.stop, written);
+  if (figures)
+    if (auto real = check_mode(**daemon, mode, 1); !real) return tl::unexpected(real.error());
+  return figures;
 }
 
 Result<EventLoopResult> Runner::loop_result(const std::string& image, AioMode mode, Neighbour neighbour) {
@@ -290,6 +314,7 @@ Report Runner::take_report() {
   report_.host = outside_.host;
   report_.conditions.seconds = plan_.seconds;
   report_.conditions.repetitions = plan_.repetitions;
+  report_.conditions.iothreads = plan_.iothreads;
   if (plan_.limit) report_.conditions.limit_engine = limit_engine();
   return std::move(report_);
 }

@@ -30,6 +30,7 @@ struct Plan {
   unsigned repetitions = 3;
   std::uint64_t image_size = std::uint64_t{512} << 20;  ///< Bytes of each image that is made.
   std::string volume_type = "file";                     ///< Of those.
+  unsigned iothreads = 0;  ///< That the disks are spread over; 0: QEMU's main loop serves them all.
   bool limit = true;
   bool event_loop = true;
 };
@@ -44,6 +45,7 @@ struct Progress {
 /// This host, as a measurement uses it; all borrowed.
 struct Outside {
   BlockDevices& block_devices;
+  HostProbe& probe;
   const HostFacts& host;
   Stop stop;
   std::function<void(const Progress&)> progress;

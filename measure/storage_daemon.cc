@@ -4,60 +4,40 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "aiolos/core/json.h"
-
 namespace aiolos::measure {
 namespace {
 
 constexpr std::chrono::seconds kStart{20};
 constexpr std::chrono::milliseconds kLook{5};
 
-// As JSON, in which a path may hold commas.
-void add(std::vector<std::string>& argv, const char* option, const Json& value) {
-  argv.emplace_back(option);
-  argv.push_back(value.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
-void add_export(std::vector<std::string>& argv, const std::string& node, const std::string& socket, bool writable) {
-  add(argv, "--export",
-      {{"type", "vhost-user-blk"},
-       {"id", "export-" + node},
-       {"node-name", node},
-       {"writable", writable},
-       {"addr", {{"type", "unix"}, {"path", socket}}}});
-}
-
-/// One node for the file and, as QEMU has it, one for the format on top.
-std::string add_image(std::vector<std::string>& argv, const DaemonDisk& disk, AioMode mode, std::size_t index) {
-  const std::string file = fmt::format("file{}", index);
-  add(argv, "--blockdev",
-      {{"driver", disk.block_device ? "host_device" : "file"},
-       {"node-name", file},
-       {"filename", disk.path},
-       {"read-only", !disk.writable},
-       {"aio", to_string(mode)},
-       {"cache", {{"direct", true}}}});
-  const std::string format = fmt::format("disk{}", index);
-  add(argv, "--blockdev",
-      {{"driver", disk.format},
-       {"node-name", format},
-       {"file", file},
-       {"read-only", !disk.writable},
-       {"cache", {{"direct", true}}}});
-  return format;
+void add_export(std::vector<std::string>& argv, const std::string& node, const std::string& socket, bool writable,
+                std::size_t index, unsigned iothreads) {
+  Json wanted = {{"type", "vhost-user-blk"},
+                 {"id", "export-" + node},
+                 {"node-name", node},
+                 {"writable", writable},
+                 {"addr", {{"type", "unix"}, {"path", socket}}}};
+  if (iothreads > 0) {
+    wanted["iothread"] = iothread_of(index, iothreads);
+    wanted["fixed-iothread"] = true;  // without it a node that can't be moved is served by the main loop, unsaid
+  }
+  add_option(argv, "--export", wanted);
 }
 
 }  // namespace
 
 std::vector<std::string> daemon_command(const DaemonOptions& options) {
   std::vector<std::string> argv{"qemu-storage-daemon"};
-  for (std::size_t i = 0; i < options.disks.size(); ++i)
-    add_export(argv, add_image(argv, options.disks[i], options.mode, i), options.disks[i].socket,
-               options.disks[i].writable);
+  const unsigned iothreads = iothreads_for(options.disks.size(), options.iothreads);
+  add_iothreads(argv, iothreads);
+  for (std::size_t i = 0; i < options.disks.size(); ++i) {
+    const DaemonDisk& disk = options.disks[i];
+    add_export(argv, add_image(argv, disk, options.mode, i), disk.socket, disk.writable, i, iothreads);
+  }
   if (options.null_socket) {
-    add(argv, "--blockdev",
-        {{"driver", "null-co"}, {"node-name", "nothing"}, {"size", 1 << 30}, {"read-zeroes", true}});
-    add_export(argv, "nothing", *options.null_socket, /*writable=*/false);
+    add_option(argv, "--blockdev",
+               {{"driver", "null-co"}, {"node-name", "nothing"}, {"size", 1 << 30}, {"read-zeroes", true}});
+    add_export(argv, "nothing", *options.null_socket, /*writable=*/false, 0, iothreads);
   }
   return argv;
 }

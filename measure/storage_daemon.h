@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // QEMU's own block layer without a guest: a qemu-storage-daemon of ours, whose main loop serves all disks that it is
-// given as vhost-user-blk, as QEMU's main loop does for guests without iothreads.
+// given as vhost-user-blk, as QEMU's main loop does for guests without iothreads; or iothreads do.
 #pragma once
 
 #include <memory>
@@ -11,22 +11,20 @@
 #include "aiolos/core/vocabulary.h"
 #include "aiolos/host/background_process.h"
 #include "outside.h"
+#include "qemu_arguments.h"
 
 namespace aiolos::measure {
 
-/// A file or block device to serve.
-struct DaemonDisk {
-  std::string path;
-  std::string format;  ///< "raw" or "qcow2".
-  bool block_device = false;
-  bool writable = false;
+/// What to serve, and where.
+struct DaemonDisk : QemuDisk {
   std::string socket;
 };
 
 struct DaemonOptions {
   std::vector<DaemonDisk> disks;
   AioMode mode = AioMode::threads;
-  /// Where to serve a disk that answers at once, without any storage; nullopt: none.
+  unsigned iothreads = 0;  ///< That the disks are spread over; 0: the main loop serves them all.
+  /// Where to serve a disk that answers at once, without any storage, by the engine of the first disk; nullopt: none.
   std::optional<std::string> null_socket;
 };
 

@@ -16,6 +16,7 @@ MeasuredProfile example() {
           .date = "2026-11-22T10:00:00Z",
           .kernel = version(6, 18, 44),
           .qemu = version(7, 2, 22),
+          .through = "2 iothreads of qemu-storage-daemon",
           .modes = {{AioMode::io_uring, 1.5}, {AioMode::native, 1.25}, {AioMode::threads, 1}},
           .cases = 12,
           .widest_case = "random write 4 KiB, depth 64, 1 disk",
@@ -49,15 +50,17 @@ TEST(MeasuredProfile, NamesWhatIsWrongInItsJson) {
   EXPECT_EQ(where("/kernel", "new"), "/kernel");
   EXPECT_EQ(where("/qemu", 7), "/qemu");
   EXPECT_EQ(where("/qemu", nullptr), "accepted");
+  EXPECT_EQ(where("/through", 1), "/through");
   EXPECT_EQ(where("/cases", "many"), "/cases");
   EXPECT_EQ(where("/cases", 3), "accepted");
 }
 
 TEST(MeasuredProfile, DescribesWhatDecided) {
   const std::string text = describe(example());
-  for (const char* part : {"2026-11-22T10:00:00Z", "nfs, raw, full, nfs4",
-                           "with Linux 6.18.44 and QEMU 7.2.22:", "io_uring gives 1.50 times", "of threads", "12 cases",
-                           "random write 4 KiB, depth 64, 1 disk (2.12 times)", "are alike"})
+  for (const char* part :
+       {"2026-11-22T10:00:00Z", "nfs, raw, full, nfs4",
+        "with Linux 6.18.44 and QEMU 7.2.22, through 2 iothreads of qemu-storage-daemon:", "io_uring gives 1.50 times",
+        "of threads", "12 cases", "random write 4 KiB, depth 64, 1 disk (2.12 times)", "are alike"})
     EXPECT_THAT(text, HasSubstr(part));
 }
 

@@ -89,6 +89,7 @@ TEST(Profile, SaysHowMuchFasterAndWhereMost) {
   EXPECT_EQ(profile->date, "2026-11-22T10:00:00Z");
   EXPECT_EQ(profile->kernel, version(6, 18, 44));
   EXPECT_EQ(profile->qemu, version(7, 2, 22));
+  EXPECT_EQ(profile->through, "qemu-storage-daemon's main loop");
   EXPECT_EQ(profile->storage, (StorageClass{"file", "raw", Allocation::full, "ext4"}));
   EXPECT_EQ(profile->tie_broken_by, "");
 }
@@ -106,7 +107,7 @@ TEST(Profile, ThereIsNoneWithoutTwoModes) {
 Report a_report() {
   Report report = that_report();
   report.path = "/images/<b>&\"x\"";
-  report.conditions = {0.5, 3, 64U << 20, "io_uring", 1.25};
+  report.conditions = {0.5, 3, 64U << 20, "io_uring", 1.25, 2};
   report.subjects = {subject({a_case(1, {100, 200, 300}), a_case(64, {1000, 2000, 3000})})};
   report.subjects[0].cases[1].limit = about(5000, 0.1);
   report.subjects[0].notes = {"not <written>"};
@@ -122,13 +123,14 @@ TEST(ReportJson, HoldsFiguresProfileAndConditions) {
   EXPECT_EQ(json["/subjects/0/profile/modes/0/mode"_json_pointer], "io_uring");
   EXPECT_EQ(json["/event_loop/0/neighbour"_json_pointer], "sparse");
   EXPECT_EQ(json["/conditions/repetitions"_json_pointer], 3);
+  EXPECT_EQ(json["/conditions/iothreads"_json_pointer], 2);
   EXPECT_EQ(json["/date"_json_pointer], "2026-11-22T10:00:00Z");
 }
 
 TEST(HtmlReport, HoldsEveryFigureAndFetchesNothing) {
   const std::string page = html_report(a_report());
   for (const char* part : {"2000 <small>(1990–2010)</small>", "5000 <small>(4500–5500)</small>", "7.2.22", "1.25",
-                           "9000", "io_uring gives 3.00 times", "@media print"})
+                           "9000", "2 iothreads of qemu-storage-daemon", "io_uring gives 3.00 times", "@media print"})
     EXPECT_THAT(page, HasSubstr(part));
   // The one address is the name of SVG's XML namespace, which nobody fetches.
   const std::string bare = std::regex_replace(page, std::regex("xmlns=\"http://www.w3.org/2000/svg\""), "");

@@ -158,6 +158,20 @@ def test_the_mode_is_the_one_that_qemu_really_uses(aiolos, folder, mode, context
     assert (len(of_qemu) > 4) == (mode == "threads"), threads  # QEMU's pool has one for each request in flight
 
 
+def test_disks_are_spread_over_iothreads(aiolos, folder):
+    process = aiolos.start("measure", "--path", folder, "--modes", "native", "--operations", "read", "--patterns", "random",
+                           "--depths", "4", "--disks", "3", "--iothreads", "2", "--seconds", "2", "--size", "16M",
+                           "--repetitions", "1", "--no-limit", "--no-event-loop", "--json")
+    daemon = wait_for(lambda: daemon_of(process.pid))
+    # The main loop opens a context with the disk, each iothread when it is given one.
+    wait_for(lambda: pathlib.Path(f"/proc/{daemon}/maps").read_text().count("/[aio]") == 3)
+    report = json.loads(process.communicate(timeout=60)[0])
+    assert process.returncode == 0
+    assert report["conditions"]["iothreads"] == 2
+    case, = report["subjects"][0]["cases"]
+    assert case["disks"] == 3 and case["modes"]["native"]["iops"]["median"] > 10
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("when", ["making images", "running"])
 def test_a_signal_leaves_nothing_behind(aiolos, folder, how, when):
