@@ -10,7 +10,7 @@
 #include <map>
 
 #include "event_loop.h"
-#include "limit.h"
+#include "fio.h"
 #include "load_run.h"
 #include "storage_daemon.h"
 
@@ -119,7 +119,7 @@ class Runner {
   Result<CaseResult> measure_case(const Subject& subject, const LoadCase& load, SubjectResult& result);
   Result<void> check_mode(const BackgroundProcess& qemu, AioMode mode, unsigned disks);
   Result<RunFigures> run_mode(const Subject& subject, const LoadCase& load, AioMode mode);
-  Result<double> run_fio(const Subject& subject, const LoadCase& load);
+  Result<double> run_limit(const Subject& subject, const LoadCase& load);
   Result<LoopFigures> run_loop(const std::string& image, AioMode mode, Neighbour neighbour, RunFigures& written);
   Result<EventLoopResult> loop_result(const std::string& image, AioMode mode, Neighbour neighbour);
 
@@ -193,9 +193,11 @@ Result<void> Runner::check_mode(const BackgroundProcess& qemu, AioMode mode, uns
               "raise the sysctl fs.aio-max-nr by 1024 for each that it lacks (aiolos host shows who has them)");
 }
 
-Result<double> Runner::run_fio(const Subject& subject, const LoadCase& load) {
+Result<double> Runner::run_limit(const Subject& subject, const LoadCase& load) {
   const std::vector<std::string> files(subject.files.begin(), subject.files.begin() + load.disks);
-  return run_limit(files, load, run_options(subject), limit_engine(), work_, outside_.stop);
+  const auto figures = run_fio(files, load, run_options(subject), limit_engine(), work_, outside_.stop);
+  if (!figures) return tl::unexpected(figures.error());
+  return figures->iops;
 }
 
 /// The contenders take turns, so that storage that becomes slower or faster meanwhile does so for all of them.
@@ -227,7 +229,7 @@ Result<CaseResult> Runner::measure_case(const Subject& subject, const LoadCase& 
     if (!limit_is_measured(subject)) continue;
     begin(fmt::format("{}: fio, {}", subject.name, describe(load)));
     if (auto made = fresh(); !made) return tl::unexpected(made.error());
-    const auto limit = run_fio(subject, load);
+    const auto limit = run_limit(subject, load);
     if (!limit) return tl::unexpected(limit.error());
     runs.limit.push_back(*limit);
     end();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "limit.h"
+#include "fio.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -37,19 +37,27 @@ TEST(FioCommand, HasAJobForEachDiskWhateverItsName) {
   EXPECT_THAT(argv, Contains("--name=disk1"));
 }
 
-TEST(FioIops, AreTheSumOfTheJobs) {
+TEST(FioFigures, AreThoseOfAllJobsTogether) {
+  EXPECT_THAT(command(Operation::read, {}), Contains("--group_reporting"));
   const char* const answer = R"(fio: a warning
-{"jobs": [{"read": {"iops": 100.5}, "write": {"iops": 0}}, {"read": {"iops": 50}, "write": {"iops": 3}}]})";
-  EXPECT_DOUBLE_EQ(*fio_iops(answer, Operation::read), 150.5);
-  EXPECT_DOUBLE_EQ(*fio_iops(answer, Operation::write), 3);
+{"jobs": [{"read": {"iops": 150.5, "lat_ns": {"percentile": {"50.000000": 20000, "99.000000": 95000}}},
+           "write": {"iops": 0, "lat_ns": {"min": 0}}}]})";
+  const auto figures = fio_figures(answer, Operation::read);
+  ASSERT_TRUE(figures) << describe(figures.error());
+  EXPECT_DOUBLE_EQ(figures->iops, 150.5);
+  EXPECT_DOUBLE_EQ(figures->p50_us, 20);
+  EXPECT_DOUBLE_EQ(figures->p99_us, 95);
 }
 
-TEST(FioIops, AreAnErrorWhereThereAreNone) {
-  for (const char* answer : {"", "no json", "{", "{}", R"({"jobs": []})", R"({"jobs": [{}]})", R"({"jobs": [5]})",
-                             R"({"jobs": [{"read": {"iops": "many"}}]})", R"({"jobs": {"read": 1}})"}) {
-    const auto iops = fio_iops(answer, Operation::read);
-    ASSERT_FALSE(iops) << answer;
-    EXPECT_EQ(iops.error().kind, ErrorKind::storage);
+TEST(FioFigures, AreAnErrorWhereThereAreNone) {
+  for (const char* answer :
+       {"", "no json", "{", "{}", R"({"jobs": []})", R"({"jobs": [{}]})", R"({"jobs": [5]})",
+        R"({"jobs": {"read": 1}})",
+        R"({"jobs": [{"read": {"iops": "many", "lat_ns": {"percentile": {"50.000000": 1, "99.000000": 2}}}}]})",
+        R"({"jobs": [{"read": {"iops": 1, "lat_ns": {"percentile": {"50.000000": 1}}}}]})"}) {
+    const auto figures = fio_figures(answer, Operation::read);
+    ASSERT_FALSE(figures) << answer;
+    EXPECT_EQ(figures.error().kind, ErrorKind::storage);
   }
 }
 

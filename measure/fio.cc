@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "limit.h"
+#include "fio.h"
 
 #include <fmt/format.h>
 
@@ -35,6 +35,10 @@ std::vector<std::string> fio_command(const std::vector<std::string>& files, cons
                                 "--ioengine=" + engine,
                                 "--direct=1",
                                 "--thread",
+                                "--group_reporting",
+                                "--lat_percentiles=1",
+                                "--clat_percentiles=0",
+                                "--percentile_list=50:99",
                                 "--allow_file_create=0",
                                 "--fallocate=none",
                                 "--rw=" + rw_of(load),
@@ -53,37 +57,37 @@ std::vector<std::string> fio_command(const std::vector<std::string>& files, cons
   return argv;
 }
 
-Result<double> fio_iops(std::string_view json, Operation operation) {
+std::chrono::seconds fio_deadline(const RunOptions& options) {
+  return kLongestStart + std::chrono::ceil<std::chrono::seconds>(std::chrono::duration<double>(2 * options.seconds));
+}
+
+Result<RunFigures> fio_figures(std::string_view json, Operation operation) {
   // Warnings may stand before it.
   const auto begin = json.find('{');
   const Json document =
       begin == std::string_view::npos ? Json() : Json::parse(json.substr(begin), nullptr, /*allow_exceptions=*/false);
-  const auto wrong = [] {
-    return fail(ErrorKind::storage, "fio's answer is not the JSON that is expected",
-                "run fio by hand to see its answer");
+  const std::string all_jobs = fmt::format("/jobs/0/{}", to_string(operation));
+  const auto number = [&](const std::string& pointer) -> std::optional<double> {
+    const Json::json_pointer place(all_jobs + pointer);
+    if (!document.contains(place) || !document[place].is_number()) return std::nullopt;
+    return document[place].get<double>();
   };
-  const JsonView view(document);
-  const auto jobs = document.is_object() ? view.find("jobs") : Result<std::optional<JsonView>>(std::nullopt);
-  if (!jobs || !*jobs || !(*jobs)->json().is_array() || (*jobs)->json().empty()) return wrong();
-  double all = 0;
-  for (const Json& job : (*jobs)->json()) {
-    const Json::json_pointer iops(fmt::format("/{}/iops", to_string(operation)));
-    if (!job.is_object() || !job.contains(iops) || !job[iops].is_number()) return wrong();
-    all += job[iops].get<double>();
-  }
-  return all;
+  const auto iops = number("/iops");
+  const auto p50_ns = number("/lat_ns/percentile/50.000000");
+  const auto p99_ns = number("/lat_ns/percentile/99.000000");
+  if (iops && p50_ns && p99_ns) return RunFigures{*iops, *p50_ns / 1000, *p99_ns / 1000};
+  return fail(ErrorKind::storage, "fio's answer is not the JSON that is expected, or no request came back",
+              "check that the storage answers; run fio by hand to see its answer");
 }
 
-Result<double> run_limit(const std::vector<std::string>& files, const LoadCase& load, const RunOptions& options,
-                         const std::string& engine, const TemporaryFolder& folder, const Stop& stop) {
+Result<RunFigures> run_fio(const std::vector<std::string>& files, const LoadCase& load, const RunOptions& options,
+                           const std::string& engine, const TemporaryFolder& folder, const Stop& stop) {
   const std::string output = folder / "fio.json";
-  const auto most = kLongestStart + std::chrono::milliseconds(2 * milliseconds_of(options.seconds));
-  const auto done = run_program(fio_command(files, load, options, engine, output), folder,
-                                std::chrono::duration_cast<std::chrono::milliseconds>(most), stop);
+  const auto done = run_program(fio_command(files, load, options, engine, output), folder, fio_deadline(options), stop);
   if (!done) return tl::unexpected(done.error());
   std::ostringstream text;
   text << std::ifstream(output).rdbuf();
-  return fio_iops(text.str(), load.operation);
+  return fio_figures(text.str(), load.operation);
 }
 
 }  // namespace aiolos::measure
