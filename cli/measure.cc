@@ -31,7 +31,7 @@ std::vector<AioMode> modes_of(const std::vector<std::string>& names) {
   return modes;
 }
 
-Plan plan_of(const MeasureOptions& options) {
+Plan plan_of(const MeasureOptions& options, const std::string& state) {
   Plan plan;
   if (options.quick) {
     plan.matrix = measure::quick_matrix();
@@ -53,6 +53,8 @@ Plan plan_of(const MeasureOptions& options) {
   if (options.seconds > 0) plan.seconds = options.seconds;
   if (options.repetitions > 0) plan.repetitions = options.repetitions;
   plan.iothreads = options.iothreads;
+  if (options.guest) plan.guest_image = options.guest_image.empty() ? state + "/guest" : options.guest_image;
+  plan.decides = options.save;
   if (options.size > 0) plan.image_size = options.size;
   plan.limit = !options.no_limit;
   plan.event_loop = !options.no_event_loop;
@@ -94,22 +96,22 @@ Result<measure::Volume> connected_volume(const MeasureOptions& options, const Op
                          options.write};
 }
 
-Result<Report> run(const MeasureOptions& options, const OpenAgent& open_agent) {
+Result<Report> run(const MeasureOptions& options, const std::string& state, const OpenAgent& open_agent) {
   auto storage = options.path.empty()
                      ? connected_volume(options, open_agent)
                      : measure::Volume{options.path, options.format, options.volume_type, options.write};
   if (!storage) return tl::unexpected(storage.error());
   ProgressLine line(STDERR_FILENO);
   return measure::measure_storage(
-      plan_of(options), *std::move(storage), [] { return measure::SignalWatch::seen() != 0; },
+      plan_of(options, state), *std::move(storage), [] { return measure::SignalWatch::seen() != 0; },
       [&line](const measure::Progress& progress) { line.show(progress); });
 }
 
-Result<Report> run_watched(const MeasureOptions& options, const OpenAgent& open_agent) {
+Result<Report> run_watched(const MeasureOptions& options, const std::string& state, const OpenAgent& open_agent) {
   int signal = 0;
   auto report = [&] {
     const measure::SignalWatch watch;
-    auto done = run(options, open_agent);
+    auto done = run(options, state, open_agent);
     signal = measure::SignalWatch::seen();
     return done;
   }();
@@ -156,6 +158,14 @@ void add_measure_options(CLI::App* command, MeasureOptions& options) {
   command
       ->add_option("--iothreads", options.iothreads, "That the disks are spread over (0: QEMU's main loop serves all)")
       ->check(CLI::Range(0, 64));
+  auto* const guest = command->add_flag("--guest", options.guest,
+                                        "Load the disks by fio in a throw-away guest, which is booted for each run, in "
+                                        "place of virtio drivers outside of one");
+  command
+      ->add_option("--guest-image", options.guest_image,
+                   "Folder with the guest's vmlinuz and initrd, as scripts/guest-image makes it (guest, in the state "
+                   "folder)")
+      ->needs(guest);
   command->add_option("--size", options.size, "Of each image that is made (512M)")->transform(CLI::AsSizeValue(false));
   command->add_flag("--no-limit", options.no_limit, "Leave out what fio does on the same files without QEMU");
   command->add_flag("--no-event-loop", options.no_event_loop,
@@ -169,7 +179,7 @@ Result<MeasureAnswer> measure(const MeasureOptions& options, const std::string& 
   // Minutes of measuring are not to end with a file that can't be written.
   if (!options.html.empty())
     if (auto checked = measure::check_page(options.html); !checked) return tl::unexpected(checked.error());
-  const auto report = run_watched(options, open_agent);
+  const auto report = run_watched(options, state, open_agent);
   if (!report) return tl::unexpected(report.error());
   MeasureAnswer answer{measure::to_json(*report), render(*report)};
   if (!options.html.empty()) {

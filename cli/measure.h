@@ -29,6 +29,8 @@ struct MeasureOptions {
   double seconds = 0;
   unsigned repetitions = 0;
   unsigned iothreads = 0;
+  bool guest = false;
+  std::string guest_image;
   std::uint64_t size = 0;
   bool quick = false;
   bool no_limit = false;

@@ -29,7 +29,8 @@ std::string row(const measure::CaseResult& result) {
 
 std::string table(const measure::SubjectResult& subject, const measure::Report& report) {
   std::string text = fmt::format("\n{}\n  {:<40}", subject.name, "");
-  for (const AioMode mode : kModes) text += fmt::format("  {:<20}", to_string(mode));
+  const std::string_view where = report.conditions.guest ? ", in a guest" : "";
+  for (const AioMode mode : kModes) text += fmt::format("  {:<20}", fmt::format("{}{}", to_string(mode), where));
   text += fmt::format("  {:>8}\n  {:<40}", "fio", "");
   for (std::size_t i = 0; i < kModes.size(); ++i) text += fmt::format("  {:>8} {:<4}{:>7}", "IOPS", "±%", "p99 µs");
   text += fmt::format("  {:>8}\n", "IOPS");
@@ -61,6 +62,7 @@ std::string render(const measure::Report& report) {
       report.path, report.date, version_text(report.host.kernel), version_text(report.host.qemu),
       report.host.cpus.value_or(0), report.conditions.load_average, report.conditions.repetitions,
       report.conditions.seconds, describe_engines(report.conditions));
+  if (!caveat(report.conditions).empty()) text += fmt::format("note: {}\n", caveat(report.conditions));
   for (const measure::SubjectResult& each : report.subjects) text += table(each, report);
   return text + event_loop(report.event_loop);
 }

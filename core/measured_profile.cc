@@ -50,7 +50,7 @@ Result<std::optional<Version>> version_at(const JsonView& object, std::string_vi
               fmt::format("{}/{}", object.pointer(), key));
 }
 
-/// ", with Linux 6.1.0 and QEMU 7.2.22, through qemu-storage-daemon's main loop"; without what is not known.
+/// ", with Linux 6.1.0 and QEMU 7.2.22, through the main loop of qemu-storage-daemon"; without what is not known.
 std::string measured_with(const MeasuredProfile& profile) {
   std::string text;
   for (const auto& [name, value] : {std::pair("Linux", profile.kernel), std::pair("QEMU", profile.qemu)})

@@ -4,12 +4,10 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <system_error>
@@ -17,6 +15,7 @@
 
 #include "aiolos/core/json.h"
 #include "aiolos/core/posix.h"
+#include "unix_socket.h"
 
 namespace aiolos {
 namespace {
@@ -113,16 +112,11 @@ class AdminSocket : public DataPlane {
   }
 
   Result<UniqueFd> connect() const {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (admin_.size() >= sizeof(address.sun_path))
-      return fail(ErrorKind::configuration,
-                  fmt::format("a socket's path has at most {} bytes: '{}'", sizeof(address.sun_path) - 1, admin_),
+    UniqueFd socket = connect_unix_socket(admin_);
+    if (socket) return socket;
+    if (errno == ENAMETOOLONG)
+      return fail(ErrorKind::configuration, fmt::format("a socket's path has at most 107 bytes: '{}'", admin_),
                   "shorten data_plane.admin");
-    std::memcpy(address.sun_path, admin_.data(), admin_.size());
-    UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (socket && ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0)
-      return socket;
     return fail(ErrorKind::retry, fmt::format("aiolos-engine cannot be reached at {}: {}", admin_, errno_text(errno)),
                 "start it (systemctl start aiolos-engine), or set data_plane.admin to its admin socket");
   }

@@ -77,8 +77,14 @@ PlotSeries series_of(const Group& group, AioMode mode, const Take& take) {
   return series;
 }
 
+bool in_guest(const CaseResult& result) { return !result.modes.empty() && result.modes.front().in_guest; }
+
 Plot plot_of(const Group& group, const std::string& what, const Take& take) {
-  Plot plot{describe_without_depth(group.front()->load), "requests in flight on each disk", what, {}};
+  const CaseResult& first = *group.front();
+  Plot plot{describe_without_depth(first.load) + (in_guest(first) ? ", in a guest" : ""),
+            "requests in flight on each disk",
+            what,
+            {}};
   for (const AioMode mode : {AioMode::threads, AioMode::native, AioMode::io_uring})
     if (PlotSeries series = series_of(group, mode, take); !series.points.empty())
       plot.series.push_back(std::move(series));
@@ -126,11 +132,14 @@ std::string case_row(const CaseResult& result) {
   return row + fmt::format("<td>{}</td></tr>\n", result.limit ? with_spread(*result.limit) : "–");
 }
 
-std::string table(const SubjectResult& subject) {
-  std::string out =
-      "<table><thead><tr><th rowspan=\"2\">load</th><th colspan=\"2\">threads</th><th colspan=\"2\">native</th>"
-      "<th colspan=\"2\">io_uring</th><th>fio</th></tr><tr><th>IOPS</th><th>p99 µs</th><th>IOPS</th><th>p99 µs</th>"
-      "<th>IOPS</th><th>p99 µs</th><th>IOPS</th></tr></thead><tbody>\n";
+std::string table(const SubjectResult& subject, bool through_guest) {
+  const std::string_view where = through_guest ? ", in a guest" : "";
+  std::string out = fmt::format(
+      "<table><thead><tr><th rowspan=\"2\">load</th><th colspan=\"2\">threads{0}</th>"
+      "<th colspan=\"2\">native{0}</th><th colspan=\"2\">io_uring{0}</th><th>fio</th></tr><tr><th>IOPS</th><th>p99 "
+      "µs</th><th>IOPS</th><th>p99 µs</th>"
+      "<th>IOPS</th><th>p99 µs</th><th>IOPS</th></tr></thead><tbody>\n",
+      where);
   for (const CaseResult& each : subject.cases) out += case_row(each);
   return out + "</tbody></table>\n";
 }
@@ -140,7 +149,7 @@ std::string section(const SubjectResult& subject, const Report& report) {
                                 escape_xml(to_string(subject.storage)));
   if (const auto profile = profile_of(subject, report))
     out += fmt::format("<p class=\"verdict\">{}</p>\n", escape_xml(describe(*profile)));
-  out += plots(subject) + table(subject) + "<ul>\n";
+  out += plots(subject) + table(subject, report.conditions.guest.has_value()) + "<ul>\n";
   for (const std::string& note : subject.notes) out += fmt::format("<li>{}</li>\n", escape_xml(note));
   for (const std::string& probe : subject.probes) out += fmt::format("<li>{}</li>\n", escape_xml(probe));
   return out + "</ul></section>\n";
@@ -179,7 +188,9 @@ std::string conditions(const Report& report) {
   out += fact("each figure", fmt::format("the median of {} runs, with the least and the most", is.repetitions));
   if (is.image_size > 0) out += fact("each image", fmt::format("{} MiB", is.image_size >> 20));
   if (!is.limit_engine.empty()) out += fact("fio", "ioengine=" + is.limit_engine);
-  out += fact("how", describe_engines(is) + ", cache.direct=on, vhost-user-blk with one queue for each disk");
+  out += fact("how", describe_engines(is) + ", cache.direct=on, " + (is.guest ? "virtio-blk" : "vhost-user-blk") +
+                         " with one queue for each disk");
+  if (!caveat(is).empty()) out += fact("note", caveat(is));
   return out + "</dl></section>\n";
 }
 

@@ -19,17 +19,37 @@
 namespace aiolos::measure {
 namespace {
 
+constexpr std::uint64_t kMostGuestMemoryMib = 2048;
+
 /// What the kernel says of itself, and of QEMU the version of the program that is measured.
-Result<HostFacts> host_facts(HostProbe& probe, CommandRunner& commands) {
+Result<HostFacts> host_facts(const std::string& qemu, HostProbe& probe, CommandRunner& commands) {
   auto facts = probe.facts();
   if (!facts) return facts;
-  const auto version = commands.run({{"qemu-storage-daemon", "--version"}, {}});
+  const auto version = commands.run({{qemu, "--version"}, {}});
   if (!version) return tl::unexpected(version.error());
   constexpr std::string_view kBefore = "version ";
   const auto at = version->output.find(kBefore);
   if (at != std::string::npos)
     facts->qemu = parse_version(std::string_view(version->output).substr(at + kBefore.size()));
   return facts;
+}
+
+/// The guest that a plan wants, if it wants one.
+Result<std::optional<GuestMachine>> guest_for(const Plan& plan, const Stop& stop) {
+  if (!plan.guest_image) return std::nullopt;
+  for (const LoadCase& load : cases_of(plan.matrix))
+    if (const auto needed = guest_memory_mib(load); needed > kMostGuestMemoryMib)
+      return fail(ErrorKind::bad_input,
+                  fmt::format("{}: a guest would need {} MiB of memory for that", describe(load), needed),
+                  "measure smaller blocks, less depth or fewer disks in a guest");
+  const auto work = TemporaryFolder::make("/tmp");
+  if (!work) return tl::unexpected(work.error());
+  auto machine = find_guest_machine(*plan.guest_image, *work, stop);
+  if (!machine) return tl::unexpected(machine.error());
+  if (plan.decides && !machine->kvm)
+    return fail(ErrorKind::refused, "KVM boots no guest here, and an emulated one is no ground to choose a mode on",
+                "keep what is measured without a guest");
+  return *std::move(machine);
 }
 
 }  // namespace
@@ -46,9 +66,11 @@ Result<Report> measure_storage(Plan plan, Volume storage, const Stop& stop,
   const auto mounts = make_mount_table();
   const auto block_devices = make_block_devices(*commands, *mounts);
   const auto probe = make_host_probe();
-  const auto host = host_facts(*probe, *commands);
+  const auto host = host_facts(plan.guest_image ? "qemu-system-x86_64" : "qemu-storage-daemon", *probe, *commands);
   if (!host) return tl::unexpected(host.error());
-  const Outside outside{*block_devices, *probe, *host, stop, progress};
+  const auto guest = guest_for(plan, stop);
+  if (!guest) return tl::unexpected(guest.error());
+  const Outside outside{*block_devices, *probe, *host, stop, progress, *guest ? &**guest : nullptr};
   plan.path = storage.path;
   const auto type = std::filesystem::status(canonical).type();
   if (storage.volume_type.empty()) storage.volume_type = type == std::filesystem::file_type::block ? "local" : "file";

@@ -15,8 +15,9 @@ namespace aiolos::measure {
 /// made there, else the image or block device as it is.
 /// @param plan its path and volume_type are set from `storage`.
 /// @param storage may name its path in any way; an empty volume_type is what is usual for such a path.
-/// @return ErrorKind::bad_input if there is nothing at the path; errors as measure_volume() and measure_folder().
-/// Everything that was started and made is gone by then.
+/// @return ErrorKind::bad_input if there is nothing at the path; ErrorKind::refused if the guest is emulated and the
+/// plan decides; errors as find_guest_machine(), measure_volume() and measure_folder(). Everything that was started and
+/// made is gone by then.
 Result<Report> measure_storage(Plan plan, Volume storage, const Stop& stop,
                                const std::function<void(const Progress&)>& progress);
 

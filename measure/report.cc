@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::array kOrderOfEquals{AioMode::native, AioMode::io_uring, AioMode::threads};
 constexpr double kLeastNoise = 0.02;
+constexpr std::string_view kGuestQemu = "a guest's QEMU (KVM)";
+constexpr std::string_view kEmulatedGuestQemu = "an emulated guest's QEMU (TCG)";
 
 const ModeResult* result_of(const CaseResult& result, AioMode mode) {
   for (const ModeResult& each : result.modes)
@@ -81,7 +83,8 @@ std::string tie(const std::vector<Candidate>& candidates, double noise) {
 Json to_json(const ModeResult& result) {
   return {{"iops", measure::to_json(result.iops)},
           {"p50_us", measure::to_json(result.p50_us)},
-          {"p99_us", measure::to_json(result.p99_us)}};
+          {"p99_us", measure::to_json(result.p99_us)},
+          {"in_guest", result.in_guest}};
 }
 
 Json to_json(const CaseResult& result) {
@@ -111,12 +114,18 @@ Json to_json(const EventLoopResult& result) {
 }
 
 Json to_json(const Conditions& conditions) {
-  return {{"seconds", conditions.seconds},           {"repetitions", conditions.repetitions},
-          {"image_size", conditions.image_size},     {"limit_engine", conditions.limit_engine},
-          {"load_average", conditions.load_average}, {"iothreads", conditions.iothreads}};
+  return {{"seconds", conditions.seconds},
+          {"repetitions", conditions.repetitions},
+          {"image_size", conditions.image_size},
+          {"limit_engine", conditions.limit_engine},
+          {"load_average", conditions.load_average},
+          {"iothreads", conditions.iothreads},
+          {"guest", conditions.guest ? Json(to_string(*conditions.guest)) : Json(nullptr)}};
 }
 
 }  // namespace
+
+std::string_view to_string(Accelerator accelerator) { return accelerator == Accelerator::tcg ? "tcg" : "kvm"; }
 
 std::string_view to_string(Neighbour neighbour) {
   switch (neighbour) {
@@ -131,9 +140,16 @@ std::string_view to_string(Neighbour neighbour) {
 }
 
 std::string describe_engines(const Conditions& conditions) {
-  constexpr std::string_view kQemu = "qemu-storage-daemon";
-  if (conditions.iothreads == 0) return fmt::format("{}'s main loop", kQemu);
-  return fmt::format("{} iothread{} of {}", conditions.iothreads, conditions.iothreads == 1 ? "" : "s", kQemu);
+  std::string_view qemu = "qemu-storage-daemon";
+  if (conditions.guest) qemu = *conditions.guest == Accelerator::kvm ? kGuestQemu : kEmulatedGuestQemu;
+  if (conditions.iothreads == 0) return fmt::format("the main loop of {}", qemu);
+  return fmt::format("{} iothread{} of {}", conditions.iothreads, conditions.iothreads == 1 ? "" : "s", qemu);
+}
+
+std::string_view caveat(const Conditions& conditions) {
+  if (conditions.guest != Accelerator::tcg) return {};
+  return "the guest is emulated: where its processor and not the storage sets the pace the modes look alike, and no "
+         "figure is one of a guest under KVM";
 }
 
 Json to_json(const Report& report) {

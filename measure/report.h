@@ -14,12 +14,17 @@
 
 namespace aiolos::measure {
 
+/// How a guest's processor runs.
+enum class Accelerator { tcg, kvm };
+std::string_view to_string(Accelerator accelerator);
+
 /// One mode under one load, over the repetitions.
 struct ModeResult {
   AioMode mode = AioMode::threads;
   Spread iops;    ///< Of all disks together.
   Spread p50_us;  ///< Latency that the guests see, microseconds.
   Spread p99_us;
+  bool in_guest = false;  ///< Asked for and timed by fio in a guest; else by virtio drivers of ours, outside of one.
 };
 
 struct CaseResult {
@@ -52,16 +57,20 @@ struct EventLoopResult {
 };
 
 struct Conditions {
-  double seconds = 1;            ///< Of each run.
-  unsigned repetitions = 3;      ///< Runs of each case.
-  std::uint64_t image_size = 0;  ///< Bytes of each image that was made; 0: none was.
-  std::string limit_engine;      ///< fio's ioengine.
-  double load_average = 0;       ///< Of this host over the minute before.
-  unsigned iothreads = 0;        ///< That the disks were spread over; 0: QEMU's main loop served them all.
+  double seconds = 1;                ///< Of each run.
+  unsigned repetitions = 3;          ///< Runs of each case.
+  std::uint64_t image_size = 0;      ///< Bytes of each image that was made; 0: none was.
+  std::string limit_engine;          ///< fio's ioengine.
+  double load_average = 0;           ///< Of this host over the minute before.
+  unsigned iothreads = 0;            ///< That the disks were spread over; 0: QEMU's main loop served them all.
+  std::optional<Accelerator> guest;  ///< nullopt: the load did not come from a guest.
 };
 
-/// Who did the disks' I/O: "qemu-storage-daemon's main loop", "2 iothreads of qemu-storage-daemon".
+/// Who did the disks' I/O: "the main loop of qemu-storage-daemon", "2 iothreads of a guest's QEMU (KVM)".
 std::string describe_engines(const Conditions& conditions);
+
+/// What has to be known of figures that come from an emulated guest; empty for others.
+std::string_view caveat(const Conditions& conditions);
 
 struct Report {
   std::string date;  ///< ISO 8601, UTC.

@@ -73,7 +73,7 @@ Spread spread_over(const std::vector<RunFigures>& runs, double RunFigures::*figu
   return spread_of(std::move(values));
 }
 
-CaseResult result_of(const LoadCase& load, const std::vector<AioMode>& modes, const CaseRuns& runs) {
+CaseResult result_of(const LoadCase& load, const std::vector<AioMode>& modes, const CaseRuns& runs, bool in_guest) {
   CaseResult result;
   result.load = load;
   for (const AioMode mode : modes) {
@@ -81,7 +81,7 @@ CaseResult result_of(const LoadCase& load, const std::vector<AioMode>& modes, co
     if (found == runs.modes.end()) continue;
     result.modes.push_back({mode, spread_over(found->second, &RunFigures::iops),
                             spread_over(found->second, &RunFigures::p50_us),
-                            spread_over(found->second, &RunFigures::p99_us)});
+                            spread_over(found->second, &RunFigures::p99_us), in_guest});
   }
   if (!runs.limit.empty()) result.limit = spread_of(runs.limit);
   return result;
@@ -119,6 +119,8 @@ class Runner {
   Result<CaseResult> measure_case(const Subject& subject, const LoadCase& load, SubjectResult& result);
   Result<void> check_mode(const BackgroundProcess& qemu, AioMode mode, unsigned disks);
   Result<RunFigures> run_mode(const Subject& subject, const LoadCase& load, AioMode mode);
+  Result<RunFigures> run_daemon(const Subject& subject, const LoadCase& load, AioMode mode);
+  Result<RunFigures> run_guest(const Subject& subject, const LoadCase& load, AioMode mode);
   Result<double> run_limit(const Subject& subject, const LoadCase& load);
   Result<LoopFigures> run_loop(const std::string& image, AioMode mode, Neighbour neighbour, RunFigures& written);
   Result<EventLoopResult> loop_result(const std::string& image, AioMode mode, Neighbour neighbour);
@@ -162,6 +164,27 @@ Result<void> Runner::observe(const Subject& subject, SubjectResult& result) {
 }
 
 Result<RunFigures> Runner::run_mode(const Subject& subject, const LoadCase& load, AioMode mode) {
+  return outside_.guest ? run_guest(subject, load, mode) : run_daemon(subject, load, mode);
+}
+
+Result<RunFigures> Runner::run_guest(const Subject& subject, const LoadCase& load, AioMode mode) {
+  GuestOptions options;
+  options.mode = mode;
+  options.iothreads = plan_.iothreads;
+  options.memory_mib = guest_memory_mib(load);
+  options.control = work_ / "control";
+  const bool writes = load.operation == Operation::write;
+  for (unsigned i = 0; i < load.disks; ++i)
+    options.disks.push_back({subject.files[i], subject.format, subject.block_device, writes});
+  const auto guest = start_guest(*outside_.guest, options, work_);
+  if (!guest) return tl::unexpected(guest.error());
+  auto figures = load_guest(**guest, options.control, load, run_options(subject), outside_.stop);
+  if (figures)
+    if (auto real = check_mode(**guest, mode, load.disks); !real) return tl::unexpected(real.error());
+  return figures;
+}
+
+Result<RunFigures> Runner::run_daemon(const Subject& subject, const LoadCase& load, AioMode mode) {
   DaemonOptions options;
   options.mode = mode;
   options.iothreads = plan_.iothreads;
@@ -234,7 +257,7 @@ Result<CaseResult> Runner::measure_case(const Subject& subject, const LoadCase& 
     runs.limit.push_back(*limit);
     end();
   }
-  return result_of(load, modes_[subject.name], runs);
+  return result_of(load, modes_[subject.name], runs, outside_.guest != nullptr);
 }
 
 Result<void> Runner::measure(const Subject& subject) {
@@ -317,6 +340,7 @@ Report Runner::take_report() {
   report_.conditions.seconds = plan_.seconds;
   report_.conditions.repetitions = plan_.repetitions;
   report_.conditions.iothreads = plan_.iothreads;
+  if (outside_.guest) report_.conditions.guest = outside_.guest->kvm ? Accelerator::kvm : Accelerator::tcg;
   if (plan_.limit) report_.conditions.limit_engine = limit_engine();
   return std::move(report_);
 }
@@ -379,13 +403,14 @@ Result<Report> measure_folder(const Plan& plan, const std::string& folder, const
   const double average = load_average();
   Runner runner(plan, outside, *work);
   for (const Subject& subject : subjects) runner.expect(runner.steps_of(subject));
-  if (plan.event_loop) runner.expect(runner.event_loop_steps());
+  const bool event_loop = plan.event_loop && !outside.guest;
+  if (event_loop) runner.expect(runner.event_loop_steps());
   for (const Subject& subject : subjects) {
     if (auto made = runner.make_images(subject); !made) return tl::unexpected(made.error());
     if (auto done = runner.measure(subject); !done) return tl::unexpected(done.error());
     for (const std::string& file : subject.files) ::unlink(file.c_str());
   }
-  if (plan.event_loop)
+  if (event_loop)
     if (auto done = runner.measure_event_loop(images->path()); !done) return tl::unexpected(done.error());
   Report report = runner.take_report();
   report.conditions.load_average = average;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "aiolos/core/interfaces.h"
+#include "guest.h"
 #include "outside.h"
 #include "report.h"
 #include "test_images.h"
@@ -31,8 +32,12 @@ struct Plan {
   std::uint64_t image_size = std::uint64_t{512} << 20;  ///< Bytes of each image that is made.
   std::string volume_type = "file";                     ///< Of those.
   unsigned iothreads = 0;  ///< That the disks are spread over; 0: QEMU's main loop serves them all.
+  /// The folder of the image of a guest to load the disks; nullopt: virtio drivers outside of a guest do, on
+  /// qemu-storage-daemon.
+  std::optional<std::string> guest_image;
+  bool decides = false;  ///< Whether the AIO policy is to follow it: no emulated guest will do then.
   bool limit = true;
-  bool event_loop = true;
+  bool event_loop = true;  ///< Without a guest only.
 };
 
 /// How far it has come.
@@ -49,6 +54,7 @@ struct Outside {
   const HostFacts& host;
   Stop stop;
   std::function<void(const Progress&)> progress;
+  const GuestMachine* guest = nullptr;  ///< That loads the disks, if any.
 };
 
 /// Measures a volume that is there. It is only read unless it is writable; only cases with one disk are measured.

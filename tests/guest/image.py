@@ -5,7 +5,8 @@ The kernel is Debian's cloud kernel, unpacked from its package and not installed
 its shared libraries, and the virtio modules. It is not compressed: QEMU places it in the guest's memory by itself, and
 decompressing it would take an emulated processor longer than all the rest of the boot.
 
-Run as a program it builds the image if that is needed and prints where it is.
+Run as a program (scripts/guest-image) it builds the image if that is needed, in the folder that it is given or in the state
+folder, and prints where it is. `aiolos measure --guest` takes its guest from such a folder.
 """
 
 import contextlib
@@ -45,8 +46,12 @@ def state_folder() -> pathlib.Path:
 
 
 def build(state: pathlib.Path | None = None) -> Image:
-    """The image, built first unless it was built from the same inputs before. Safe to call from several processes."""
-    folder = (state or state_folder()) / "guest"
+    """The image in the state folder, built first unless it was built from the same inputs before."""
+    return build_in((state or state_folder()) / "guest")
+
+
+def build_in(folder: pathlib.Path) -> Image:
+    """The image in this folder, as build(). Safe to call from several processes."""
     folder.mkdir(parents=True, exist_ok=True)
     image = Image(folder / "vmlinuz", folder / "initrd")
     with locked(folder / "lock"):
@@ -231,7 +236,7 @@ class Cpio:
 
 if __name__ == "__main__":
     try:
-        built = build()
+        built = build_in(pathlib.Path(sys.argv[1]).absolute()) if len(sys.argv) == 2 else build()
     except (ImageError, subprocess.SubprocessError, OSError) as error:
         sys.exit(f"guest image: {error}")
     print(f"{built.kernel}\n{built.initrd}")

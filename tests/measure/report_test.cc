@@ -89,7 +89,7 @@ TEST(Profile, SaysHowMuchFasterAndWhereMost) {
   EXPECT_EQ(profile->date, "2026-11-22T10:00:00Z");
   EXPECT_EQ(profile->kernel, version(6, 18, 44));
   EXPECT_EQ(profile->qemu, version(7, 2, 22));
-  EXPECT_EQ(profile->through, "qemu-storage-daemon's main loop");
+  EXPECT_EQ(profile->through, "the main loop of qemu-storage-daemon");
   EXPECT_EQ(profile->storage, (StorageClass{"file", "raw", Allocation::full, "ext4"}));
   EXPECT_EQ(profile->tie_broken_by, "");
 }
@@ -107,7 +107,7 @@ TEST(Profile, ThereIsNoneWithoutTwoModes) {
 Report a_report() {
   Report report = that_report();
   report.path = "/images/<b>&\"x\"";
-  report.conditions = {0.5, 3, 64U << 20, "io_uring", 1.25, 2};
+  report.conditions = {0.5, 3, 64U << 20, "io_uring", 1.25, 2, std::nullopt};
   report.subjects = {subject({a_case(1, {100, 200, 300}), a_case(64, {1000, 2000, 3000})})};
   report.subjects[0].cases[1].limit = about(5000, 0.1);
   report.subjects[0].notes = {"not <written>"};
@@ -136,6 +136,24 @@ TEST(HtmlReport, HoldsEveryFigureAndFetchesNothing) {
   const std::string bare = std::regex_replace(page, std::regex("xmlns=\"http://www.w3.org/2000/svg\""), "");
   for (const char* part : {"http:", "https:", "url(", "<script", "<link", "<img", "@import"})
     EXPECT_THAT(bare, Not(HasSubstr(part)));
+}
+
+TEST(Reports, SayWhatCameFromAGuest) {
+  Report report = a_report();
+  EXPECT_EQ(to_json(report)["/conditions/guest"_json_pointer], nullptr);
+  EXPECT_EQ(to_json(report)["/subjects/0/cases/0/modes/native/in_guest"_json_pointer], false);
+  EXPECT_THAT(html_report(report), Not(HasSubstr("in a guest")));
+  report.conditions.guest = Accelerator::tcg;
+  for (CaseResult& each : report.subjects[0].cases)
+    for (ModeResult& mode : each.modes) mode.in_guest = true;
+  EXPECT_EQ(to_json(report)["/conditions/guest"_json_pointer], "tcg");
+  EXPECT_EQ(to_json(report)["/subjects/0/cases/0/modes/native/in_guest"_json_pointer], true);
+  for (const char* part : {"native, in a guest", "random write 4 KiB, 1 disk, in a guest",
+                           "2 iothreads of an emulated guest's QEMU (TCG)", "the guest is emulated"})
+    EXPECT_THAT(html_report(report), HasSubstr(part));
+  report.conditions.guest = Accelerator::kvm;
+  EXPECT_EQ(describe_engines(report.conditions), "2 iothreads of a guest's QEMU (KVM)");
+  EXPECT_EQ(caveat(report.conditions), "");
 }
 
 TEST(HtmlReport, TakesNoTextForMarkup) {

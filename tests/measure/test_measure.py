@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -14,41 +12,9 @@ import time
 
 import pytest
 
+from measure_command import checksum, children, image, left_in_tmp, wait_for
+
 ONE_READ = ("--operations", "read", "--patterns", "random", "--depths", "4", "--disks", "1")
-
-
-def checksum(file: pathlib.Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def image(folder: pathlib.Path, kind: str = "raw", size: int = 16 << 20) -> pathlib.Path:
-    """A preallocated image in which there is something to lose."""
-    file = folder / f"image.{kind}"
-    plain = folder / "plain"
-    plain.write_bytes(os.urandom(size))
-    if kind == "raw":
-        return plain.rename(file)
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", kind, plain, file], check=True)
-    plain.unlink()
-    return file
-
-
-def children(pid: int) -> list[int]:
-    """Living processes that this one has started."""
-    found = []
-    for each in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread has ended meanwhile
-            found += [int(child) for child in each.read_text().split()]
-    return found
-
-
-def wait_for(what, seconds: float = 20):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := what():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not come about in time")
 
 
 def daemon_of(pid: int) -> int | None:
@@ -60,10 +26,6 @@ def daemon_of(pid: int) -> int | None:
         except OSError:
             pass
     return None
-
-
-def left_in_tmp() -> set[pathlib.Path]:
-    return set(pathlib.Path("/tmp").glob(".aiolos-measure-*"))
 
 
 def test_a_folder_is_measured_with_images_of_all_kinds_and_left_empty(aiolos, folder):
@@ -261,6 +223,10 @@ def test_progress_is_shown_on_a_terminal_alone(aiolos, folder):
     (("--path", "/tmp", "--modes", "native", "--save"), "--save: native alone"),
     (("--path", "/tmp", "--depths", "0"), "0"),
     (("--path", "/tmp", "--html", "/no/such/folder/page.html"), "'/no/such/folder'"),
+    (("--path", "/tmp", "--iothreads", "65"), "65"),
+    (("--path", "/tmp", "--guest", "--guest-image", "/no/such/image"), "scripts/guest-image /no/such/image"),
+    (("--path", "/tmp", "--guest-image", "/no/such/image"), "--guest"),
+    (("--path", "/tmp", "--guest", "--block-sizes", "16M", "--depths", "256"), "MiB of memory"),
 ])
 def test_wrong_usage_names_what_is_wrong(aiolos, arguments, says):
     assert says in aiolos.run("measure", *arguments, expect=2)

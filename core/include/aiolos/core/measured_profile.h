@@ -45,7 +45,7 @@ struct MeasuredProfile {
   std::string date;               ///< ISO 8601, UTC.
   std::optional<Version> kernel;  ///< That it was measured with, as QEMU is; nullopt: not known.
   std::optional<Version> qemu;
-  std::string through;      ///< What did the I/O: "qemu-storage-daemon's main loop"; empty: not known.
+  std::string through;      ///< What did the I/O: "the main loop of qemu-storage-daemon"; empty: not known.
   std::vector<Mode> modes;  ///< The one to use first; at least two.
   unsigned cases = 0;       ///< How many were measured.
   std::string widest_case;  ///< In which the first mode leads the last by most: "random write 4 KiB, depth 64, 1 disk".
