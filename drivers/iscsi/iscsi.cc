@@ -35,6 +35,8 @@ constexpr auto kProbeTimeout = 3s;
 // Of a session's lock: longer than a login and a logout take.
 constexpr auto kLockTimeout = 60s;
 constexpr auto kLogoutTimeout = 10s;
+// How long after it wrote the record a login of ours may come to its end: iscsid tries once, for 5 s (node_settings).
+constexpr auto kLoginEnds = 7s;
 
 /// How this host connects volumes: the configuration.
 struct Configuration {
@@ -82,6 +84,9 @@ Result<bool> holds_alone(sdk::Call& call, const std::string& resource) {
   AIOLOS_TRY(const VolumeJournal::Holders holders, call.holders(resource));
   return holders.held && holders.others == 0;
 }
+
+/// What became of a login that this volume's connect may have begun.
+enum class Login { ended, may_go_on };
 
 /// A connected volume, as the attachment's state keeps it.
 struct Connected {
@@ -156,7 +161,8 @@ class IscsiDriver : public sdk::BlockVolumeDriver {
     // Of a connect that failed nobody got the volume: there is nothing in it to be lost.
     const bool give_up = force || attachment == nullptr;
     AIOLOS_CHECK(release_devices(call, connected, give_up));
-    for (const LunPath& path : connected.paths) AIOLOS_CHECK(leave(call, path, give_up));
+    for (const LunPath& path : connected.paths)
+      AIOLOS_CHECK(leave(call, path, give_up, attachment == nullptr ? Login::may_go_on : Login::ended));
     return forget_discovery(call, connected.paths.front().target.portal);
   }
 
@@ -316,7 +322,7 @@ class IscsiDriver : public sdk::BlockVolumeDriver {
     Result<void> found = address ? find_device(call, path, *address) : tl::unexpected(address.error());
     if (found) return {};
     // Nothing stays of a path that is not used, such as a record with a wrong password.
-    if (const Result<void> left = leave(call, path, /*force=*/true); !left)
+    if (const Result<void> left = leave(call, path, /*force=*/true, Login::ended); !left)
       call.warning("cleaning up " + path_name(path) + ": " + left.error().message);
     return found;
   }
@@ -324,6 +330,7 @@ class IscsiDriver : public sdk::BlockVolumeDriver {
   /// Makes this volume one of those that use the session and the device; logs in if nobody has.
   Result<scsi::Address> join(sdk::Call& call, const LunPath& path, const std::optional<Chap>& chap) {
     AIOLOS_TRY(const auto lock, call.lock(session_resource(path.target), kLockTimeout));
+    AIOLOS_CHECK(await_login(call, path.target));
     std::optional<Session> session = find_session(sysfs_, path.target, settings_.iface);
     AIOLOS_CHECK(share(call, session_resource(path.target), session.has_value()));
     if (session) {
@@ -341,6 +348,21 @@ class IscsiDriver : public sdk::BlockVolumeDriver {
     const scsi::Address address = address_of(*session, path.lun);
     AIOLOS_CHECK(share(call, lun_resource(path), scsi::find_disk(sysfs_, address).has_value()));
     return address;
+  }
+
+  /// When iscsiadm is killed with the command that logs in, iscsid goes on. Waits until such a login has made its
+  /// session or has ended without one, for as long as that can take. Under the lock of the session.
+  Result<void> await_login(sdk::Call& call, const TargetPortal& target) const {
+    AIOLOS_TRY(const VolumeJournal::Holders holders, call.holders(session_resource(target)));
+    if (!holders.held && holders.others == 0) return {};  // nobody's connect has begun
+    const std::optional<std::string> record = database_.node_record(target, settings_.iface);
+    const auto age = record ? Database::age(*record) : std::nullopt;
+    if (!age || *age < 0ms || *age >= kLoginEnds) return {};
+    scsi::wait_until(std::chrono::duration_cast<std::chrono::milliseconds>(kLoginEnds) - *age, [&] {
+      const auto session = find_session(sysfs_, target, settings_.iface);
+      return session && !session->logging_in();
+    });
+    return {};
   }
 
   Result<void> make_session(sdk::Call& call, const TargetPortal& target, const std::optional<Chap>& chap) {
@@ -400,11 +422,12 @@ class IscsiDriver : public sdk::BlockVolumeDriver {
 
   /// Ends this volume's use of a path. What the last volume leaves goes, unless the session has a device of another
   /// LUN.
-  Result<void> leave(sdk::Call& call, const LunPath& path, bool force) {
+  Result<void> leave(sdk::Call& call, const LunPath& path, bool force, Login login) {
     const std::string session = session_resource(path.target);
     const std::string record = record_resource(path.target);
     {
       AIOLOS_TRY(const auto lock, call.lock(session, kLockTimeout));
+      if (login == Login::may_go_on) AIOLOS_CHECK(await_login(call, path.target));
       AIOLOS_CHECK(end_session(call, path));
       AIOLOS_CHECK(end_record(call, path.target));
       AIOLOS_CHECK(call.release(record));

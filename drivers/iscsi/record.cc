@@ -108,6 +108,14 @@ std::optional<std::string> Database::node_record(const TargetPortal& node, const
   return std::nullopt;
 }
 
+std::optional<std::chrono::milliseconds> Database::age(const std::string& record) {
+  struct stat status {};
+  if (::stat(record.c_str(), &status) != 0) return std::nullopt;
+  const auto written = std::chrono::seconds(status.st_mtim.tv_sec) + std::chrono::nanoseconds(status.st_mtim.tv_nsec);
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now - written);
+}
+
 std::vector<Portal> Database::portals_of(const std::string& iqn) const {
   std::vector<Portal> portals;
   for (const std::string& folder : folders_)

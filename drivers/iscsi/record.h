@@ -3,6 +3,7 @@
 // can read it; so the records that it makes are completed here. Source of names and form: open-iscsi, usr/idbm.c.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,6 +33,8 @@ class Database {
 
   /// The file of a node's record for an interface; nullopt if there is none.
   std::optional<std::string> node_record(const TargetPortal& node, const std::string& iface) const;
+  /// How long ago a record was written; nullopt if it is gone.
+  static std::optional<std::chrono::milliseconds> age(const std::string& record);
   /// The portals that there are records of a target for.
   std::vector<Portal> portals_of(const std::string& iqn) const;
   /// The file of a sendtargets record.

@@ -19,6 +19,7 @@ struct Session {
   std::string state;  ///< "LOGGED_IN", "FAILED" (connection lost, being reopened) or "FREE"
 
   bool logged_in() const { return state == "LOGGED_IN"; }
+  bool logging_in() const { return state == "FREE"; }  ///< For the first time.
 };
 
 std::vector<Session> list_sessions(const scsi::Sysfs& sysfs);

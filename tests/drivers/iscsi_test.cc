@@ -175,6 +175,17 @@ TEST_F(IscsiDatabase, ChangesARecordForRootAlone) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(tree_.path("etc")), {}), 1) << "a draft was left";
 }
 
+TEST_F(IscsiDatabase, TellsHowOldARecordIs) {
+  tree_.file("record", kRecord);
+  const std::string record = tree_.path("record");
+  const auto written = std::filesystem::file_time_type::clock::now() - std::chrono::minutes(2);
+  std::filesystem::last_write_time(record, written);
+  ASSERT_TRUE(Database::age(record).has_value());
+  EXPECT_GE(*Database::age(record), std::chrono::minutes(2));
+  EXPECT_LT(*Database::age(record), std::chrono::minutes(4));
+  EXPECT_FALSE(Database::age(tree_.path("gone")).has_value());
+}
+
 TEST_F(IscsiDatabase, TakesAwayWhatAKilledIscsiadmLeft) {
   const std::string target = std::string("etc/nodes/") + kIqn;
   tree_.file(target + "/10.0.0.1,3260", "# BEGIN RECORD 2.1.8\nnode.na");  // which iscsiadm does not know

@@ -3,7 +3,9 @@
 
 import contextlib
 import pathlib
+import shutil
 import subprocess
+import threading
 import time
 import types
 
@@ -11,6 +13,7 @@ import pytest
 from exported import VERIFY, Exported, scsi_disks, source_of, unchanged_host
 from harness import BAD_INPUT, FAILED, MIB, REFUSED, TRY_AGAIN, write_pattern
 from host_state import host_state, wait_for_host_state
+from shares import StandIn
 from targets import IscsiTarget, Multipath
 from targets import Volume as StorageVolume
 from tools import SYS, read, run, size_of, wait_for
@@ -297,15 +300,57 @@ def test_device_in_use_on_the_host_is_not_taken_away(guest, lun, aiolos, leaves_
 @pytest.mark.parametrize("effect", range(1, 4))
 def test_killed_between_effects(guest, lun, effect, aiolos, leaves_nothing):
     """An attach that is killed after so many of its side effects; the next detach undoes them."""
-    command = [str(aiolos.binary), "attach", "--domain", guest.name, *aiolos.request(lun.connection_info)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     done = {1: lambda: list(pathlib.Path("/etc/iscsi/nodes").glob("*/*")), 2: sessions, 3: scsi_disks}[effect]
-    while not done() and process.poll() is None:
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
+    kill_attach(aiolos, lun, done)
     aiolos.detach(expect=None)
     assert sessions() == [] and scsi_disks() == []
+
+
+def connections() -> list[str]:
+    """The states of this host's connections with the first portal, 10.1.0.1 port 3260: "02" is being made, "01" stands."""
+    lines = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()]
+    return [state for _, _, remote, state, *_ in lines if remote == "0100010A:0CBC" and state in ("01", "02")]
+
+
+def test_login_that_goes_on_after_the_kill_is_undone(iscsi, lun, aiolos, leaves_nothing, tmp_path):
+    """iscsid makes a session for a command that is dead: its first packets are lost, until reconcile has begun."""
+    network, reached = iscsi.network, tmp_path / "reached"
+    swallow = f"ip neigh replace {network.portals[0]} lladdr 02:00:00:00:00:99 nud permanent dev {network.ends(0)[0]}"
+    with StandIn("iscsiadm", f'case "$*" in *--login*) {swallow}; touch {reached};; esac; exec {shutil.which("iscsiadm")} "$@"'):
+        kill_attach(aiolos, lun, lambda: reached.exists() and "02" in connections())
+    later = threading.Timer(2.5, network.deliver, (0,))  # Linux sends the SYN again after 1 s and 3 s
+    later.start()
+    aiolos.run("reconcile", "--config", str(aiolos.config))
+    later.join()
+    assert connections() == [] and sessions() == []
+
+
+def test_login_that_is_answered_after_the_kill_is_undone(iscsi, lun, aiolos, leaves_nothing, slow_answers):
+    """iscsid has its session by then, which nobody can log out of yet."""
+    kill_attach(aiolos, lun, lambda: any(session.endswith(" FREE") for session in sessions()))
+    aiolos.run("reconcile", "--config", str(aiolos.config))
+    assert connections() == [] and sessions() == []
+
+
+@pytest.fixture
+def slow_answers(network):
+    """The first portal's packets take 0.7 s each: a login with CHAP takes some five of them."""
+    run("modprobe", "sch_netem")
+    qdisc = ("dev", network.ends(0)[1], "root", "netem")
+    network.inside("tc", "qdisc", "add", *qdisc, "delay", "700ms")
+    yield
+    network.inside("tc", "qdisc", "delete", *qdisc)
+
+
+def kill_attach(aiolos, lun: Lun, reached) -> None:
+    """Start to attach, and kill that as soon as it has come so far."""
+    command = [str(aiolos.binary), "attach", "--domain", aiolos.guest.name, *aiolos.request(lun.connection_info)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(reached, "the attach to come so far")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_lock_of_a_killed_iscsiadm_is_taken_away(guest, lun, aiolos, leaves_nothing, at_most):
