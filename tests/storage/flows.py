@@ -19,9 +19,9 @@ class Flows(Managed):
     """A process that runs one request after the other, with a journal of its own."""
 
     def __init__(self, folder: pathlib.Path, configuration: str = "", preload: pathlib.Path | None = None,
-                 stay: bool = False):
+                 stay: bool = False, within=None):
         """configuration: YAML for the drivers' sections. preload: a library to run it with. stay: all requests run in
-        the process itself, not in a child each."""
+        the process itself, not in a child each. within: the namespaces to run it in."""
         super().__init__()
         self.stay = stay
         self.state = folder / "state"
@@ -29,11 +29,13 @@ class Flows(Managed):
         plugins = aiolos_binary().parent.parent / "lib/aiolos/plugins"
         self.config.write_text(f"state: {{dir: {self.state}}}\nplugins: {{path: [{plugins}]}}\n{configuration}")
         self.preload = preload
+        self.within = within
         self.process: subprocess.Popen | None = None
 
     def open(self) -> None:
         environment = os.environ | ({"LD_PRELOAD": str(self.preload)} if self.preload else {})
-        self.process = subprocess.Popen([aiolos_binary().parent / "flows_process", self.config], env=environment, text=True,
+        command = [str(aiolos_binary().parent / "flows_process"), str(self.config)]
+        self.process = subprocess.Popen(self.within.command(*command) if self.within else command, env=environment, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.undo(self.process.wait, 60)
         self.undo(self.process.stdin.close)

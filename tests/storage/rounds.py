@@ -24,10 +24,14 @@ def flows(ready, tmp_path):  # noqa: F811
 
 
 def test_rounds(ready, flows, request, capsys):  # noqa: F811
-    info = ready.connection_info
+    run_rounds(flows, ready.connection_info, request.node.callspec.id, capsys)
+
+
+def run_rounds(flows: Flows, info: dict, name: str, capsys, state=host_state, wait_for_state=wait_for_host_state) -> None:
+    """state: what has to be the same afterwards; wait_for_state fails if it does not become so."""
     flows.attach(info)  # the first opens what stays open for good: the journal
     flows.detach()
-    before, files = host_state(), flows.open_files()
+    before, files = state(), flows.open_files()
     times = []
     for number in range(1, ROUNDS + 1):
         begun = time.monotonic()
@@ -37,9 +41,8 @@ def test_rounds(ready, flows, request, capsys):  # noqa: F811
         except StorageError as error:
             pytest.fail(f"round {number}, after a median of {statistics.median(times or [0]):.2f} s: {error}")
         times.append(time.monotonic() - begun)
-    wait_for_host_state(before)
+    wait_for_state(before)
     assert flows.open_files() == files
     assert flows.done("attachments") == []
-    name = request.node.callspec.id
     with capsys.disabled():
         print(f"\nROUNDS {name} {ROUNDS} {statistics.median(times):.2f} {max(times):.2f}")
