@@ -16,12 +16,25 @@ import shares  # noqa: E402
 import targets  # noqa: E402
 from guest import Guest, GuestError  # noqa: E402
 from harness import PROJECT, Aiolos, domain_disks  # noqa: E402
+from libvirt_daemon import LibvirtDaemon  # noqa: E402
 from tools import MIB, load  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "on_host: this test of tests/storage runs on the host, not in the VM")
     config.pluginmanager.register(in_vm.VmSide(config) if in_vm.is_inside() else in_vm.HostSide(config))
+
+
+class SystemLibvirt(LibvirtDaemon):
+    """In the place of the VM's own, so that it has the URI that everybody uses, by which Aiolos knows QEMU's processes."""
+
+    uri = "qemu:///system"
+
+    def open(self) -> None:
+        place = pathlib.Path("/run/libvirt")
+        place.symlink_to(self.folder / "run")
+        self.undo(place.unlink)
+        super().open()
 
 
 @pytest.fixture
@@ -115,10 +128,17 @@ def volume_group():
 
 
 @pytest.fixture(scope="session")
-def guest():
+def libvirt():
+    """A daemon: an embedded driver is loaded anew by each command, which takes an emulated processor seconds."""
+    with SystemLibvirt("/run/daemon") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def guest(libvirt):
     """A running guest under KVM, as the storage VM's processor has SVM; ten times as fast as emulation in emulation."""
     load("kvm_amd")
-    made = Guest(pathlib.Path("/run/guest"), virt_type="kvm")
+    made = Guest(pathlib.Path("/run/guest"), virt_type="kvm", libvirt=libvirt)
     made.start(timeout=240)  # 15 s are usual, but a busy host makes all of them many
     yield made
     made.destroy()

@@ -15,6 +15,11 @@ VERIFY = ("fio --name=verify --filename={device} --rw=randwrite --bs=16k --size=
           "--verify=crc32c --do_verify=1 --verify_fatal=1")
 
 
+def verify_io(guest, device: str) -> None:
+    """The guest writes to the disk and checks what it reads again."""
+    guest.check(VERIFY.format(device=device), timeout=180)
+
+
 class Exported:
     """A volume that a target exports, with the connection_info that Cinder would give for it."""
 

@@ -7,7 +7,7 @@ import shutil
 import signal
 
 import pytest
-from exported import VERIFY, Exported, scsi_disks, source_of, unchanged_host
+from exported import VERIFY, Exported, scsi_disks, source_of, unchanged_host, verify_io
 from harness import BAD_INPUT, DONE, FAILED, MIB, REFUSED, TRY_AGAIN, write_pattern
 from targets import Volume as StorageVolume
 from tools import SYS, in_time, size_of, wait_for, write
@@ -36,13 +36,14 @@ def leaves_nothing(lun, aiolos):
 # --- one path ---------------------------------------------------------------------------------------------------------
 
 
-def test_attach_write_detach(lun, aiolos, guest, leaves_nothing):
+def test_attach_write_detach(lun, other_volume, aiolos, guest, leaves_nothing):
+    lun.fibre_channel.map(other_volume)
     first = aiolos.attach(lun, "--json").json()
     assert source_of(guest) == pathlib.Path(f"/dev/disk/by-id/scsi-{lun.volume.wwid}")
     assert first["aio"]["mode"] == "native"
-    assert len(scsi_disks()) == 1, "one path is enough"
+    assert len(scsi_disks()) == 1, "one path is enough, and the other LUN is nobody's business"
     device = guest.wait_disk(lun.serial)
-    guest.check(VERIFY.format(device=device), timeout=120)
+    verify_io(guest, device)
     write_pattern(guest, device)
     assert lun.volume.content(0, MIB) == b"Z" * MIB
     assert aiolos.attach(lun, "--json").json()["xml"] == first["xml"], "attaching again is another answer"

@@ -10,7 +10,7 @@ import time
 import types
 
 import pytest
-from exported import VERIFY, Exported, scsi_disks, source_of, unchanged_host
+from exported import VERIFY, Exported, scsi_disks, source_of, unchanged_host, verify_io
 from harness import BAD_INPUT, FAILED, MIB, REFUSED, TRY_AGAIN, write_pattern
 from host_state import host_state, wait_for_host_state
 from shares import StandIn
@@ -77,10 +77,6 @@ def at_most(aiolos):
     return bound
 
 
-def verify_io(guest, lun: Lun) -> None:
-    guest.check(VERIFY.format(device=guest.wait_disk(lun.serial)), timeout=180)
-
-
 # --- one path ---------------------------------------------------------------------------------------------------------
 
 
@@ -92,7 +88,7 @@ def test_attach_write_detach(guest, lun, aiolos, leaves_nothing):
     again = aiolos.attach(lun, "--json").json()
     assert (again["xml"], again["aio"]["mode"]) == (first["xml"], "native")
 
-    verify_io(guest, lun)
+    verify_io(guest, guest.wait_disk(lun.serial))
     write_pattern(guest, guest.wait_disk(lun.serial))
     assert lun.volume.content(0, MIB) == b"Z" * MIB
     aiolos.detach()
@@ -216,7 +212,7 @@ def test_another_iface_is_used_for_all_that_goes_to_the_target(iface, guest, lun
     assert read(session / "ifacename") == iface
     [record] = pathlib.Path("/etc/iscsi/nodes").glob("*/*")
     assert f"iface.iscsi_ifacename = {iface}\n" in record.read_text()
-    verify_io(guest, lun)
+    verify_io(guest, guest.wait_disk(lun.serial))
     aiolos.detach()
 
 
@@ -370,7 +366,7 @@ def test_multipath_attach_write_detach(guest, multipath, multipath_lun, aiolos, 
     assert source_of(guest) == pathlib.Path(f"/dev/disk/by-id/dm-uuid-mpath-{multipath_lun.volume.wwid}")
     assert len(sessions()) == 2 and len(scsi_disks()) == 2
     multipath.wait_map(multipath_lun.volume.wwid, paths=2)
-    verify_io(guest, multipath_lun)
+    verify_io(guest, guest.wait_disk(multipath_lun.serial))
     aiolos.detach()
 
 
@@ -401,7 +397,7 @@ def test_multipath_discovers_the_other_portal_with_chap(discovered, aiolos, gues
     aiolos.attach(discovered)
     assert len(sessions()) == 2
     assert len(discovery_records()) == 1
-    verify_io(guest, discovered)
+    verify_io(guest, guest.wait_disk(discovered.serial))
     aiolos.detach()
     wait_for_host_state(before)
     assert discovery_records() == []

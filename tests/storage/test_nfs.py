@@ -6,7 +6,8 @@ import pathlib
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from harness import BAD_INPUT, FAILED, REFUSED, TRY_AGAIN, domain_disks, write_and_verify
+from exported import verify_io
+from harness import BAD_INPUT, FAILED, REFUSED, TRY_AGAIN, domain_disks
 from shares import Attaching, killer, mounted_at, preallocated, qcow2, sparse
 from tools import MIB, in_time, run
 
@@ -43,7 +44,7 @@ def test_preallocated_file_is_attached_native_written_and_detached(host):
     answer = host.attach(host.volume("full")).json()
     assert answer["aio"]["mode"] == "native"
     assert driver_of(host).get("io") == "native"
-    write_and_verify(host.guest, host.disk("full"))
+    verify_io(host.guest, host.disk("full"))
     assert host.attach(host.volume("full")).json()["xml"] == answer["xml"]  # again: the same answer
     host.detach()
     host.assert_nothing_left()
@@ -208,7 +209,7 @@ def test_server_that_swallows_packets_is_an_error_in_time(host):
 
 
 def test_mount_whose_server_stopped_is_left_to_who_uses_it_and_else_taken_away(host):
-    # Not with a guest on it: libvirt itself waits for such a server each time that the embedded root is opened.
+    # Not with a guest on it, whose QEMU would wait for the server as well.
     sparse(host.share.folder / "v")
     with mounted(host.share.export, host.place()):
         with open(host.place() / "v", "rb"):
@@ -249,7 +250,7 @@ def test_stale_mount_that_nobody_uses_is_replaced(host, folder_share):
         replace()
         assert "Stale" in run("stat", "-f", host.place(export), check=False).stderr
         host.attach(host.volume("v", export=export))
-        write_and_verify(host.guest, host.disk("v"))
+        verify_io(host.guest, host.disk("v"))
         host.detach()
         assert not mounted_at(host.place(export))
     host.assert_nothing_left()

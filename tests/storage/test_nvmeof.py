@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from exported import VERIFY, Exported, unchanged_host
+from exported import Exported, unchanged_host, verify_io
 from harness import BAD_INPUT, FAILED, MIB, PROJECT, REFUSED, TRY_AGAIN, write_pattern
 from host_state import host_state, wait_for_host_state
 from tools import SYS, read, size_of, wait_for
@@ -72,7 +72,7 @@ def test_attach_write_detach(namespace, aiolos, guest, leaves_nothing):
     assert first.json()["aio"]["mode"] == "native"
     assert controllers() == list(namespace.nvme.network.portals)
     device = guest.wait_disk(namespace.serial)
-    guest.check(VERIFY.format(device=device), timeout=120)
+    verify_io(guest, device)
     write_pattern(guest, device)
     assert namespace.volume.content(0, MIB) == b"Z" * MIB
     assert source_of(aiolos.attach(namespace, "--json")) == source_of(first), "attaching again is another answer"
@@ -123,10 +123,10 @@ def test_a_path_is_lost_and_comes_back(namespace, aiolos, guest, leaves_nothing)
     aiolos.attach(namespace)
     device = guest.wait_disk(namespace.serial)
     namespace.nvme.network.pull(0)
-    guest.check(VERIFY.format(device=device), timeout=120)
+    verify_io(guest, device)
     namespace.nvme.network.plug(0)
     wait_for(lambda: {read(path / "state") for path in (SYS / "class/nvme").glob("*")} == {"live"}, "both paths", 60)
-    guest.check(VERIFY.format(device=device), timeout=120)
+    verify_io(guest, device)
     aiolos.detach()
 
 

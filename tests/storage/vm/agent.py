@@ -24,12 +24,14 @@ import threading
 MOUNTS = [("proc", "/proc"), ("sysfs", "/sys"), ("devpts", "/dev/pts"), ("tmpfs", "/dev/shm"),
           ("configfs", "/sys/kernel/config"), ("cgroup2", "/sys/fs/cgroup")]
 # What the host's own storage has in these is not to be seen here.
-FRESH_FOLDERS = ["/etc/iscsi", "/etc/multipath", "/etc/nvme", "/etc/target", "/var/lib/nfs", "/var/lib/libvirt"]
+FRESH_FOLDERS = ["/etc/iscsi", "/etc/multipath", "/etc/nvme", "/etc/target", "/var/lib/nfs",
+                 "/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt"]
 LINKS = {"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1",
          "/dev/stderr": "/proc/self/fd/2", "/etc/mtab": "/proc/self/mounts"}
 # What udev looks at after its start. The rest of this machine would have it load many modules for nothing.
 COLDPLUG = ["block", "virtio", "net", "misc", "mem"]
 
+MS_REC, MS_SHARED = 1 << 14, 1 << 20
 TIMED_OUT = 124
 UNKILLABLE = 5  # seconds that a killed command may take to go; one that waits for a disk stays for ever
 
@@ -62,6 +64,9 @@ def set_up() -> None:
         os.makedirs(place, exist_ok=True)
         if mount(kind.encode(), place.encode(), kind.encode(), 0, b"mode=755" if kind == "tmpfs" else None) != 0:
             print(f"storage VM: mount {kind} on {place}: {os.strerror(ctypes.get_errno())}")
+    # As systemd does it: what is mounted later is seen in the mount namespace of libvirt's daemon, too.
+    if mount(None, b"/", None, MS_REC | MS_SHARED, None) != 0:
+        print(f"storage VM: mount --make-rshared /: {os.strerror(ctypes.get_errno())}")
     for link, target in LINKS.items():
         with contextlib.suppress(FileNotFoundError):
             os.unlink(link)
