@@ -20,6 +20,9 @@ namespace {
 constexpr std::chrono::seconds kResolve{5};
 constexpr std::chrono::seconds kGrace{3};
 constexpr std::chrono::seconds kUnmap{10};
+// How long a device may be in use without anybody using it: udev looks at one that QEMU has just closed, and on a busy
+// host QEMU itself took more than 3 s to close a disk that it had given up. `rbd unmap` tries for 0.25 s.
+constexpr std::chrono::seconds kLingering{10};
 constexpr const char* kV1Port = "6789";  // the protocol that every kernel speaks, and Cinder's port
 constexpr int kBusy = 16;                // EBUSY: `rbd` ends with the kernel's errno
 
@@ -150,8 +153,12 @@ Result<void> check_unused(sdk::Call& call, const Mapping& mapping) {
 
 Result<void> run_unmap(sdk::Call& call, const Mapping& mapping, bool force) {
   const std::string device = mapping.device();
-  AIOLOS_TRY(const CommandResult result,
-             call.run(Command{{"rbd", "unmap", "--options", force ? "noudev,force" : "noudev", device}, {}, kUnmap}));
+  const Command command{{"rbd", "unmap", "--options", force ? "noudev,force" : "noudev", device}, {}, kUnmap};
+  const auto deadline = std::chrono::steady_clock::now() + kLingering;
+  AIOLOS_TRY(CommandResult result, call.run(command));
+  while (result.status == kBusy && std::chrono::steady_clock::now() < deadline) {
+    AIOLOS_TRY(result, call.run(command));
+  }
   if (result.status == 0) return {};
   if (result.status == kBusy)
     return sdk::fail(ErrorKind::refused, device + " is in use, so it stays mapped", "end that use, then try again");

@@ -51,8 +51,8 @@ auth_service_required = {authentication}
 auth_client_required = {authentication}
 auth_allow_insecure_global_id_reclaim = false
 ms_bind_ipv6 = false
-public_addr = 127.0.0.1
-cluster_addr = 127.0.0.1
+public_addr = {address}
+cluster_addr = {address}
 run_dir = {data}
 admin_socket =
 log_file = {folder}/$name.log
@@ -119,12 +119,12 @@ class CephCluster(Managed):
     refusing, black_hole = "127.0.1.1", "127.0.1.2"
 
     def __init__(self, monitors: int = 1, capacity: int = 1024 * MIB, state: pathlib.Path | None = None, *,
-                 authentication: str = "cephx"):
-        """monitors: how many, on 127.0.0.1, 127.0.0.2, ...; more than half of them have to run for the cluster to answer.
+                 authentication: str = "cephx", subnet: str = "127.0.0"):
+        """monitors: how many, on SUBNET.1, SUBNET.2, ...; more than half of them have to run for the cluster to answer.
         capacity: of its OSD, which takes as much memory as is written. authentication: or "none"."""
         super().__init__()
         self.state = state or image.state_folder()
-        self.monitors = [f"127.0.0.{number}" for number in range(1, monitors + 1)]
+        self.monitors = [f"{subnet}.{number}" for number in range(1, monitors + 1)]
         self.fsid = str(uuid.uuid4())
         self.folder = pathlib.Path()
         self.network = Namespaces()
@@ -142,7 +142,8 @@ class CephCluster(Managed):
         self.undo(shutil.rmtree, self.folder, ignore_errors=True)
         self.data.mkdir()
         # A monitor syncs each change to the disk, so that is memory, too; it goes with the namespace.
-        self.network = Namespaces(network=True, setup=(
+        addresses = "" if self.monitors[0].startswith("127.") else f"ip address add {self.monitors[0]}/24 dev lo\n"
+        self.network = Namespaces(network=True, setup=addresses + (
             f'mount -t tmpfs -o size=512m ceph-test "{self.data}"\n'
             f'mount -t overlay -o "lowerdir={packages_folder}/usr:/usr" ceph-test /usr\n'))
         self.network.open()
@@ -168,7 +169,8 @@ class CephCluster(Managed):
     def configure(self) -> None:
         addresses = [f"[v2:{address}:{V2_PORT},v1:{address}:{V1_PORT}]" for address in self.monitors]
         self.conf.write_text(CONF.format(fsid=self.fsid, mon_host=",".join(addresses), folder=self.folder, data=self.data,
-                                         capacity=self._capacity, authentication=self._authentication))
+                                         address=self.monitors[0], capacity=self._capacity,
+                                         authentication=self._authentication))
         everything = {"mon": "allow *", "osd": "allow *", "mgr": "allow *"}
         keyrings = {"mon.": {"mon": "allow *"}, "client.admin": everything,
                     "osd.0": {"mon": "allow profile osd", "osd": "allow *"}}
@@ -297,14 +299,18 @@ class CephCluster(Managed):
 
     def connection_info(self, image_name: str, user: str = "", secret_uuid: str | None = None,
                         hosts: list[str] | None = None) -> dict:
-        """As Cinder gives it; without a user there is no authentication. hosts: in place of the monitors' addresses."""
-        hosts = self.monitors if hosts is None else hosts
-        volume = str(uuid.uuid4())
-        return {"driver_volume_type": "rbd", "serial": volume,
-                "data": {"name": image_name, "hosts": hosts, "ports": [str(V1_PORT)] * len(hosts), "cluster_name": "ceph",
-                         "auth_enabled": bool(user), "auth_username": user or None, "secret_type": "ceph",
-                         "secret_uuid": secret_uuid, "volume_id": volume, "discard": True, "qos_specs": None,
-                         "access_mode": "rw", "encrypted": False, "cacheable": False}}
+        """hosts: in place of the monitors' addresses."""
+        return connection_info(self.monitors if hosts is None else hosts, image_name, user, secret_uuid)
+
+
+def connection_info(hosts: list[str], image_name: str, user: str = "", secret_uuid: str | None = None) -> dict:
+    """As Cinder gives it; without a user there is no authentication."""
+    volume = str(uuid.uuid4())
+    return {"driver_volume_type": "rbd", "serial": volume,
+            "data": {"name": image_name, "hosts": hosts, "ports": [str(V1_PORT)] * len(hosts), "cluster_name": "ceph",
+                     "auth_enabled": bool(user), "auth_username": user or None, "secret_type": "ceph",
+                     "secret_uuid": secret_uuid, "volume_id": volume, "discard": True, "qos_specs": None,
+                     "access_mode": "rw", "encrypted": False, "cacheable": False}}
 
 
 def monitor_name(number: int) -> str:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("guest", "e2e"))]
+sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("guest", "e2e", "rbd"))]
 import host_state  # noqa: E402
 import in_vm  # noqa: E402
 import shares  # noqa: E402
@@ -22,6 +22,7 @@ from tools import MIB, load  # noqa: E402
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "on_host: this test of tests/storage runs on the host, not in the VM")
+    config.addinivalue_line("markers", "ceph: this test needs a Ceph cluster beside the VM")
     config.pluginmanager.register(in_vm.VmSide(config) if in_vm.is_inside() else in_vm.HostSide(config))
 
 

@@ -11,7 +11,8 @@ processor busy. Each gets whole files, and starts pytest with just those of thei
 writes each report, when it comes, as a line of JSON into a file of the VM's share; HostSide hands it to the host's
 pytest when it is that test's turn, which shows and counts it, and writes it to its JUnit file. If a VM dies or a test
 never ends, that test has failed, with the VM's last words, and the VM's other tests go on in a new one. Tests marked
-on_host stay outside.
+on_host stay outside. A VM with tests marked ceph is started in the namespaces of a Ceph cluster, whose daemons an emulated
+processor is too slow for, and is told of it by a file of its share.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import time
 
 import image
 import pytest
+from ceph import USER, CephCluster
+from namespaces import NamespaceError, why_impossible
 from storage_vm import SHARE, StorageVm, StorageVmError
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -35,11 +38,12 @@ TEST_LIMIT = 300  # seconds for one test with its fixtures
 # timer sleeps on (the kernel's log: "timer wakeup didn't happen"), until another interrupt wakes it.
 NUDGE = 10
 # What a test takes on a quiet machine, by its file, where that is more or less than of others.
-SECONDS = {"test_crash.py": 17, "test_aio_budget.py": 20, "test_iscsi.py": 9}
+SECONDS = {"test_crash.py": 17, "test_krbd.py": 20, "test_aio_budget.py": 20, "test_iscsi.py": 9}
 SECONDS_OF_OTHERS = 8
 DISKS = {"nfs": "512M", "lvm": "1G"}
 MEMORY_MIB = 3072
-REPORTS, LOG = "reports.jsonl", "pytest.log"
+REPORTS, LOG, CLUSTER = "reports.jsonl", "pytest.log", "ceph.json"
+CLUSTER_SUBNET = "10.9.0"  # not 127.0.0: in the VM that is the VM itself
 PASSED_ON = ("AIOLOS", "AIOLOS_STATE")
 WHEN_STUCK = "ps -eo pid,stat,wchan:30,args | grep -v '\\]$'; dmesg | tail -n 30"
 
@@ -107,6 +111,7 @@ class VmRun:
         self.config = config
         self.left = items  # that nobody has asked for yet
         self.runs = runs
+        self.cluster: CephCluster | None = None
         self.vm: StorageVm | None = None
         self.pytest_id = 0
         self.reports = None
@@ -117,7 +122,10 @@ class VmRun:
 
     def start(self) -> None:
         """Boot the VM and begin with the tests that are left."""
-        self.vm = StorageVm(memory_mib=MEMORY_MIB, disks=DISKS).start()
+        told = self.start_cluster() if any(item.get_closest_marker("ceph") for item in self.left) else {}
+        within = self.cluster.network if self.cluster else None
+        self.vm = StorageVm(memory_mib=MEMORY_MIB, disks=DISKS, within=within).start()
+        (self.vm.share / CLUSTER).write_text(json.dumps(told))
         # No plugin is loaded by itself: to look for them takes an emulated processor several seconds.
         command = ["env", f"{INSIDE}=1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
                    *(f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ),
@@ -128,6 +136,19 @@ class VmRun:
         (self.vm.share / REPORTS).touch()
         self.reports = open(self.vm.share / REPORTS, encoding="utf-8")
         self.pytest_id = self.vm.send(shell, timeout=24 * 3600)
+
+    def start_cluster(self) -> dict:
+        """What the tests inside are told: how to reach it, or why there is none."""
+        if reason := why_impossible():
+            return {"impossible": reason}
+        made = CephCluster(subnet=CLUSTER_SUBNET)
+        try:
+            made.open()
+            self.cluster = made
+            return {"monitors": made.monitors, "conf": str(made.conf), "pool": made.pool, "user": USER, "key": made.user(USER)}
+        except NamespaceError as error:
+            made.close()
+            raise StorageVmError(f"no Ceph cluster for the storage VM: {error}") from error
 
     def reports_of(self, item: pytest.Item):
         """The reports of one test, as they come. On StorageVmError the VM is gone, and the next test gets a new one."""
@@ -183,6 +204,9 @@ class VmRun:
         if self.vm:
             self.vm.stop()
             self.vm = None
+        if self.cluster:
+            self.cluster.close()
+            self.cluster = None
 
 
 def shares_of(items: list[pytest.Item]) -> list[list[pytest.Item]]:
