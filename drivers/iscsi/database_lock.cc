@@ -13,6 +13,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::chrono::milliseconds kLook{5};
+constexpr int kTurns = 5;
+
 /// When the lock was taken: making a link changes the status of what it links to. nullopt if nobody has it.
 std::optional<std::pair<time_t, long>> taken_at(const std::string& lock) {
   struct stat status {};
@@ -24,12 +27,11 @@ std::optional<std::pair<time_t, long>> taken_at(const std::string& lock) {
 
 void wait_for_database(const std::string& folder, std::chrono::milliseconds patience) {
   const std::string lock = folder + "/lock.write";
+  const auto end = Clock::now() + kTurns * patience;
   auto holder = taken_at(lock);
-  for (auto since = Clock::now(); holder; std::this_thread::sleep_for(std::chrono::milliseconds(5))) {
+  for (auto since = Clock::now(); holder && Clock::now() < end; std::this_thread::sleep_for(kLook)) {
     const auto now_held = taken_at(lock);
     if (now_held != holder) {
-      // Others work, one after the other: iscsiadm queues behind them as it always does.
-      if (!now_held) return;
       holder = now_held;
       since = Clock::now();
     } else if (Clock::now() - since >= patience) {

@@ -10,7 +10,8 @@
 namespace aiolos::iscsi {
 
 /// Waits until nobody has the lock, and takes it away from one that has had it, the same all the time, for `patience`:
-/// it is held for less than a millisecond, so that one was killed.
+/// it is held for less than a millisecond, so that one was killed. Where others take it in turn all the time, it waits
+/// for five times that at most: iscsiadm queues behind them by itself.
 /// @param folder open-iscsi's LOCK_DIR, or what a test puts in its place.
 void wait_for_database(const std::string& folder = "/run/lock/iscsi",
                        std::chrono::milliseconds patience = std::chrono::seconds(2));

@@ -249,6 +249,18 @@ TEST_F(IscsiDatabaseLock, IsLeftToOthersWhoTakeItInTurn) {
   EXPECT_TRUE(given_back);
 }
 
+TEST_F(IscsiDatabaseLock, OthersAreNotWaitedForWithoutEnd) {
+  take();
+  std::jthread others([&](const std::stop_token& stop) {
+    for (int turn = 0; !stop.stop_requested(); ++turn) {
+      ::chmod(tree_.path("lock").c_str(), turn % 2 == 0 ? 0600 : 0644);
+      std::this_thread::sleep_for(10ms);
+    }
+  });
+  wait_for_database(tree_.root(), 400ms);
+  EXPECT_TRUE(is_taken()) << "it is theirs";
+}
+
 TEST_F(IscsiDatabaseLock, FreeOneIsNotWaitedFor) {
   wait_for_database(tree_.root(), 1h);
   wait_for_database(tree_.path("no such folder"), 1h);
