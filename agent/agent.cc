@@ -173,7 +173,8 @@ std::vector<DriverListing> AgentImpl::drivers() {
   for (const Driver* driver : registry_->drivers())
     list.push_back({driver->name(), driver->version(), driver->summary(), driver->types(),
                     capability_names(driver->capabilities()), std::string(thread_model_name(driver->thread_model())),
-                    driver->file().string(), std::nullopt});
+                    driver->file().string(), driver->configuration_key(), driver->configuration_defaults(),
+                    std::nullopt});
   for (const RejectedPlugin& plugin : registry_->rejected()) {
     DriverListing listing;
     listing.file = plugin.file.string();

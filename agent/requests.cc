@@ -177,7 +177,10 @@ Json to_json(const std::vector<DriverListing>& drivers) {
                     {"types", driver.types},
                     {"capabilities", driver.capabilities},
                     {"thread_model", driver.thread_model},
-                    {"file", driver.file}});
+                    {"file", driver.file},
+                    {"configuration", Json::object()}});
+    if (!driver.configuration_key.empty())
+      list.back()["configuration"][driver.configuration_key] = driver.configuration_defaults;
   }
   return list;
 }

@@ -92,6 +92,8 @@ std::string render(const std::vector<DriverListing>& drivers) {
                         driver.capabilities.empty() ? std::string("describe")
                                                     : fmt::format("describe, {}", fmt::join(driver.capabilities, ", ")),
                         driver.thread_model, driver.file);
+    if (!driver.configuration_key.empty())
+      text += fmt::format("  configuration: {}: {}\n", driver.configuration_key, driver.configuration_defaults.dump());
   }
   return text;
 }

@@ -63,6 +63,7 @@ class LoadedDriver final : public Driver {
   aiolos_thread_model thread_model() const override { return static_cast<aiolos_thread_model>(table_.thread_model); }
   std::optional<AioMode> nova_driver_io() const override { return identity_.nova_driver_io; }
   const std::string& configuration_key() const override { return identity_.configuration_key; }
+  const Json& configuration_defaults() const override { return identity_.configuration_defaults; }
 
   using Driver::describe;
   Result<Attachment> describe(const JsonNode& connection_info) override;

@@ -29,7 +29,9 @@ class Requests : public ::testing::Test {
 };
 
 TEST_F(Requests, RunEveryFlow) {
-  EXPECT_EQ(run({{"command", "drivers"}})["drivers"][0]["name"], "scripted");
+  const Json driver = run({{"command", "drivers"}})["drivers"][0];
+  EXPECT_EQ(driver["name"], "scripted");
+  EXPECT_EQ(driver["configuration"], Json::parse(R"({"scripted": {"word": "none"}})"));
   EXPECT_EQ(run({{"command", "host"}})["qemu"], "7.2.22");
   EXPECT_TRUE(run({{"command", "disk_xml"}, {"connection_info", volume_}, {"disk_info", disk_}}).contains("xml"));
   const Json volume = {{"connection_info", volume_}, {"disk_info", disk_}, {"domain", "guest"}};

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pytest
 from ceph import MIB, connection_info
+from crashing import Crashing, Moments, test_killed_while_attaching, test_killed_while_detaching  # noqa: F401  (tests)
+from flows import Flows
 from harness import REFUSED, aiolos_binary, domain_disks
 from in_vm import CLUSTER
 from rbd_aiolos import RbdAiolos, Volume, held, kill_while, reconcile
@@ -17,6 +19,7 @@ from tools import run, wait_for
 
 pytestmark = pytest.mark.ceph
 
+SETTINGS = "client: kernel, connect_timeout: 60"  # an emulated processor needs seconds for what takes 0.1 s
 MAPPED = pathlib.Path("/sys/bus/rbd/devices")
 
 
@@ -78,10 +81,28 @@ def volume(cluster, secret, request):
     return Volume(connection_info(cluster.monitors, image, cluster.user, secret))
 
 
+class MapCrashing(Crashing):
+    """The image's mapping, killed at every of the driver's writes to the journal."""
+
+    def state(self) -> list[str]:
+        return mapped()
+
+    def assert_as_before(self) -> None:
+        wait_for(lambda: mapped() == self.before == [], "the image to be mapped no more")
+
+
+@pytest.fixture
+def crashing(libvirt, volume, tmp_path):
+    moments = Moments(tmp_path, tmp_path / "state/journal.sqlite")
+    configuration = f"libvirt: {{uri: '{libvirt.uri}'}}\nrbd: {{{SETTINGS}}}\n"
+    with Flows(tmp_path, configuration, preload=moments.library) as flows:
+        yield MapCrashing(volume.connection_info, flows, moments)
+
+
 @pytest.fixture
 def aiolos(guest, tmp_path):
     made = RbdAiolos(aiolos_binary(), guest, tmp_path)
-    made.configure("client: kernel, connect_timeout: 60")  # an emulated processor needs seconds for what takes 0.1 s
+    made.configure(SETTINGS)
     yield made
     for target in domain_disks(guest):
         made.detach("--force", dev=target)

@@ -65,10 +65,13 @@ struct DriverListing {
   std::vector<std::string> capabilities;
   std::string thread_model;
   std::string file;
+  std::string configuration_key;  ///< Its section of the configuration; empty if it has none.
+  Json configuration_defaults;    ///< The keys of that section, each with its default.
   std::optional<Error> rejected;  ///< Why it was not loaded; then only `file` is set besides.
 };
 
-/// [{"name", "version", "summary", "types", "capabilities", "thread_model", "file"} | {"file", "rejected": {..}}]
+/// [{"name", "version", "summary", "types", "capabilities", "thread_model", "file", "configuration": {KEY: {..}}} |
+/// {"file", "rejected": {..}}]
 AIOLOS_API Json to_json(const std::vector<DriverListing>& drivers);
 
 /// One volume that the journal holds.

@@ -53,6 +53,8 @@ class Driver {
   virtual std::optional<AioMode> nova_driver_io() const = 0;
   /// Top-level key of the configuration that is this driver's; empty if it has none.
   virtual const std::string& configuration_key() const = 0;
+  /// What the keys of that section are, each with its default; null if it has none.
+  virtual const Json& configuration_defaults() const = 0;
 
   virtual Result<Attachment> describe(const JsonNode& connection_info) = 0;
   Result<Attachment> describe(const Json& connection_info) { return describe(JsonDocument(connection_info).root()); }
