@@ -4,9 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <optional>
+#include <cstdint>
 #include <thread>
-#include <utility>
 
 namespace aiolos::iscsi {
 namespace {
@@ -16,11 +15,13 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kLook{5};
 constexpr int kTurns = 5;
 
-/// When the lock was taken: making a link changes the status of what it links to. nullopt if nobody has it.
-std::optional<std::pair<time_t, long>> taken_at(const std::string& lock) {
+constexpr std::int64_t kFree = -1;
+
+/// When the lock was taken, in ns since 1970: making a link changes the status of what it links to. Or kFree.
+std::int64_t taken_at(const std::string& lock) {
   struct stat status {};
-  if (::lstat(lock.c_str(), &status) != 0) return std::nullopt;
-  return std::pair(status.st_ctim.tv_sec, status.st_ctim.tv_nsec);
+  if (::lstat(lock.c_str(), &status) != 0) return kFree;
+  return std::int64_t{status.st_ctim.tv_sec} * 1'000'000'000 + status.st_ctim.tv_nsec;
 }
 
 }  // namespace
@@ -28,9 +29,9 @@ std::optional<std::pair<time_t, long>> taken_at(const std::string& lock) {
 void wait_for_database(const std::string& folder, std::chrono::milliseconds patience) {
   const std::string lock = folder + "/lock.write";
   const auto end = Clock::now() + kTurns * patience;
-  auto holder = taken_at(lock);
-  for (auto since = Clock::now(); holder && Clock::now() < end; std::this_thread::sleep_for(kLook)) {
-    const auto now_held = taken_at(lock);
+  std::int64_t holder = taken_at(lock);
+  for (auto since = Clock::now(); holder != kFree && Clock::now() < end; std::this_thread::sleep_for(kLook)) {
+    const std::int64_t now_held = taken_at(lock);
     if (now_held != holder) {
       holder = now_held;
       since = Clock::now();
