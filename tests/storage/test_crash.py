@@ -8,12 +8,6 @@ from each_driver import ready_on_one_path  # noqa: F401  (a fixture)
 from flows import Flows
 
 
-@pytest.fixture(scope="session")
-def folder_of_moments(tmp_path_factory):
-    """One for all tests: compiling takes an emulated processor seconds."""
-    return tmp_path_factory.mktemp("moments")
-
-
 @pytest.fixture
 def crashing(ready_on_one_path, folder_of_moments, tmp_path):  # noqa: F811
     ready = ready_on_one_path
