@@ -90,14 +90,15 @@ def fio_iops(file: pathlib.Path, depth: int, seconds: int, direct: str) -> float
 
 
 @contextlib.contextmanager
-def slow_files(program: pathlib.Path, folder: pathlib.Path, count: int, delay_us: int) -> Iterator[list[pathlib.Path]]:
+def slow_files(program: pathlib.Path, folder: pathlib.Path, count: int, delay_us: int, gap_us: int = 0) -> Iterator[list[pathlib.Path]]:
+    """Files that take `delay_us` for a request, and at most one of them each `gap_us`."""
     processes, files = [], []
     try:
         for i in range(count):
             backing, at, control = (folder / f"{name}{i}" for name in ("backing", "slow", "control"))
             backing.write_bytes(b"")
             os.truncate(backing, 16 << 20)
-            control.write_text(f"delay {delay_us}")
+            control.write_text(f"delay {delay_us} gap {gap_us}")
             processes.append(subprocess.Popen([str(program), str(at), str(backing), str(control)]))
             files.append(at)
         deadline = time.monotonic() + 10
