@@ -134,6 +134,7 @@ class QemuGuest:
                      "-kernel", str(built.kernel), "-initrd", str(built.initrd), "-append", "console=ttyS0 quiet panic=-1",
                      "-serial", f"file:{self.path('console')}", "-serial", f"unix:{self.path('ctl')},server=on,wait=off",
                      "-qmp", f"unix:{self.path('qmp')},server=on,wait=off", *self.devices]
+        arguments += ["-msg", "timestamp=on"]  # on traces, too
         for trace in TRACES:
             arguments += ["-trace", trace]
         return arguments + (["-incoming", "defer"] if self.incoming else [])
