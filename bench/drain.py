@@ -145,7 +145,7 @@ class DrainBench:
     @contextlib.contextmanager
     def stock(self, storage: Storage) -> Iterator[QemuGuest]:
         """A guest with disks of QEMU's own, all on one iothread, as libvirt's users have it."""
-        with tempfile.TemporaryDirectory() as name, \
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as name, \
              slow_files(self.slow_file, pathlib.Path(name), DISKS, storage.latency_us, storage.gap_us) as files:
             disks = [word for i, file in enumerate(files) for word in stock_disk(i, file, storage.aio, "io")]
             with QemuGuest(pathlib.Path(name), devices=["-object", "iothread,id=io", *disks]) as guest:
@@ -153,7 +153,7 @@ class DrainBench:
 
     @contextlib.contextmanager
     def engine(self, storage: Storage) -> Iterator[tuple[QemuGuest, Engine]]:
-        with tempfile.TemporaryDirectory() as name, \
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as name, \
              slow_files(self.slow_file, pathlib.Path(name), DISKS, storage.latency_us, storage.gap_us) as files, \
              contextlib.closing(Engine(pathlib.Path(name), program=self.program)) as engine:
             engine.start()

@@ -99,8 +99,12 @@ def slow_files(program: pathlib.Path, folder: pathlib.Path, count: int, delay_us
             backing.write_bytes(b"")
             os.truncate(backing, 16 << 20)
             control.write_text(f"delay {delay_us} gap {gap_us}")
-            processes.append(subprocess.Popen([str(program), str(at), str(backing), str(control)]))
+            process = subprocess.Popen([str(program), str(at), str(backing), str(control)])
+            processes.append(process)
             files.append(at)
+            # It sleeps nearly all the time; when it is to wake up nothing else may keep it from that, or its latency is not known.
+            with contextlib.suppress(PermissionError):
+                os.sched_setscheduler(process.pid, os.SCHED_RR, os.sched_param(1))
         deadline = time.monotonic() + 10
         while not all(at.exists() and at.stat().st_size for at in files) and time.monotonic() < deadline:
             time.sleep(0.02)
