@@ -33,6 +33,10 @@ MIGRATING_SECONDS = 10        # and from the beginning of a migration on, with a
 BETWEEN_STOPS = (0.25, 0.75)  # seconds; the guest fills its queues again in less than 0.1
 GROUP = "vm"
 
+DEPTHS = (1, 4, 16, 64)
+TARGETS_MS = (5, 10, 20, 40, 80)
+CURVE_STOPS = 20
+
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
@@ -56,6 +60,7 @@ class Figures:
     iops: float            # of all disks together, while the guest does not migrate,
     migrating: float       # and while it does
     drains: list[float]    # milliseconds
+    forecasts: list[float]  # what was forecast of each; empty where nobody forecasts
 
     def percentile(self, part: float) -> float:
         """By the nearest rank: of a hundred drains, 0.99 leaves the longest out."""
@@ -68,6 +73,12 @@ class Figures:
     @property
     def p99(self) -> float:
         return self.percentile(0.99)
+
+    @property
+    def right_forecasts(self) -> float:
+        """The part that was right within 30 % or 5 ms."""
+        right = [abs(said - took) <= max(5, 0.3 * took) for said, took in zip(self.forecasts, self.drains)]
+        return sum(right) / len(right)
 
     def __str__(self) -> str:
         return f"{self.iops:8.0f} {self.migrating:8.0f} {self.p50:8.1f} {self.p99:8.1f} {max(self.drains):8.1f}"
@@ -110,10 +121,22 @@ def begin_migration(guest: QemuGuest) -> None:
     guest.qmp.ask("migrate", {"uri": "exec:cat >/dev/null"})
 
 
-def stop_at_random(guest: QemuGuest, count: int) -> list[float]:
-    """Milliseconds that so many stops took."""
+def end_migration(guest: QemuGuest) -> None:
+    guest.qmp.ask("migrate_cancel")
+    deadline = time.monotonic() + 20
+    while guest.qmp.ask("query-migrate")["status"] != "cancelled":
+        if time.monotonic() > deadline:
+            raise SystemExit("bench/run: the migration does not end")
+        time.sleep(0.05)
+
+
+def stop_at_random(guest: QemuGuest, count: int, forecast: Callable[[], float] | None = None) -> tuple[list[float], list[float]]:
+    """Milliseconds that so many stops took, and what was forecast right before each."""
     before = len(guest.drains())
+    forecasts = []
     for _ in range(count):
+        if forecast:
+            forecasts.append(forecast())
         guest.qmp.ask("stop")
         guest.qmp.ask("cont")
         time.sleep(random.uniform(*BETWEEN_STOPS))
@@ -122,17 +145,22 @@ def stop_at_random(guest: QemuGuest, count: int) -> list[float]:
     drains = [1e3 * each for each in guest.drains()[before:]]
     if len(drains) != count:
         raise SystemExit(f"bench/run: QEMU's traces show {len(drains)} stops of {count}")
-    return drains
+    return drains, forecasts
 
 
-def measure(guest: QemuGuest, depth: int, stops: int) -> Figures:
+def forecast_of(engine: Engine) -> float:
+    """Milliseconds: of the slowest disk, for they are stopped together."""
+    return max(disk["drains"]["forecast_us"] for disk in engine.ask("stats")["disks"]) / 1e3
+
+
+def measure(guest: QemuGuest, depth: int, stops: int, forecast: Callable[[], float] | None = None) -> Figures:
     load = Load(guest, depth)
     iops = load.iops()
     begin_migration(guest)
     migrating = load.iops(MIGRATING_SECONDS)
-    figures = Figures(iops, migrating, stop_at_random(guest, stops))
+    figures = Figures(iops, migrating, *stop_at_random(guest, stops, forecast))
     load.stop()
-    guest.qmp.ask("migrate_cancel")
+    end_migration(guest)
     return figures
 
 
@@ -168,8 +196,8 @@ class DrainBench:
         with self.stock(storage) as guest:
             stock = measure(guest, depth, stops)
         print(f"   {'stock':8} {stock}", flush=True)
-        with self.engine(storage) as (guest, _):
-            ours = measure(guest, depth, stops)
+        with self.engine(storage) as (guest, engine):
+            ours = measure(guest, depth, stops, lambda: forecast_of(engine))
         print(f"   {'engine':8} {ours}", flush=True)
         return stock, ours
 
@@ -178,9 +206,32 @@ class DrainBench:
         self.result("drain_saturated_p99_ms", ours.p99, "<20")
         self.result("drain_saturated_iops_times_stock", ours.migrating / stock.iops, ">=0.95")
         self.result("drain_saturated_stock_p50_ms", stock.p50, ">=100")
+        self.result("drain_saturated_right_forecasts", ours.right_forecasts, ">=0.95")
         stock, ours = self.side_by_side(THREADS, 64, 25)
         self.result("drain_threads_p99_times_latency", ours.p99 * 1e3 / THREADS.latency_us, "<1.25")
         self.result("drain_threads_iops_times_stock", ours.migrating / stock.iops, ">=0.95")
         stock, ours = self.side_by_side(UNSATURATED, 8, 25)
         self.result("drain_unsaturated_p99_times_stock", ours.p99 / stock.p99, "<1.1")
         self.result("drain_unsaturated_iops_times_stock", ours.migrating / stock.iops, ">=0.95")
+
+    def depths(self) -> None:
+        """Drain against depth, with stock disks and with the engine's."""
+        print(f"   four disks: {SATURATED}; {CURVE_STOPS} stops\n   {'':8} {'depth':>6} {HEADINGS}")
+        with self.stock(SATURATED) as guest:
+            for depth in DEPTHS:
+                print(f"   {'stock':8} {depth:6} {measure(guest, depth, CURVE_STOPS)}", flush=True)
+        with self.engine(SATURATED) as (guest, _):
+            for depth in DEPTHS:
+                print(f"   {'engine':8} {depth:6} {measure(guest, depth, CURVE_STOPS)}", flush=True)
+
+    def targets(self) -> None:
+        """What throughput a target costs while a guest migrates."""
+        print(f"   four disks at depth 64: {SATURATED}; {CURVE_STOPS} stops\n   {'':8} {'T ms':>6} {HEADINGS}")
+        with self.engine(SATURATED) as (guest, engine):
+            for target in TARGETS_MS:
+                engine.ask("set-drain-target", group=GROUP, milliseconds=target)
+                print(f"   {'engine':8} {target:6} {measure(guest, 64, CURVE_STOPS)}", flush=True)
+
+    def curves(self) -> None:
+        self.depths()
+        self.targets()
