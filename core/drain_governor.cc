@@ -175,8 +175,8 @@ void DrainGovernor::cut() {
   forget_latency();
 }
 
-/// A window ends with an answer while there is something to wait for. So where the storage stands still for a moment and
-/// then answers all at once, that moment and the answers are in the same window.
+/// A window ends with an answer while there is something to wait for. So where the storage stands still for a moment
+/// and then answers all at once, that moment and the answers are in the same window.
 void DrainGovernor::measure(Time now) {
   if (!window_begun_) window_begun_ = peaks_begun_ = now;
   const Time end = in_flight_ > heavy_ ? transferred_ : now;
