@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A throw-away guest under QEMU itself, where libvirt stands in the way: QEMU's traces, and a migration step by step.
+"""A throw-away guest under QEMU itself, where libvirt stands in the way: for QEMU's traces.
 
     with QemuGuest(folder, devices=[...]) as guest:
         guest.check("fio ...")                                  # as Guest of guest.py
@@ -27,11 +27,11 @@ from guest import BOOT_TIMEOUT, GuestError, Result, Shell, virt_type  # noqa: E4
 TRACES = ("runstate_set", "vm_stop_flush_all")
 TRACE_LINE = re.compile(r"^\d+@(\d+\.\d+):(\w+) ?(.*)$", re.MULTILINE)
 STOPS = re.compile(r"\(running\) new_state \d+ \((paused|finish-migrate)\)")
-ANSWER_TIMEOUT = 60  # seconds that an answer or event may take
+ANSWER_TIMEOUT = 60  # seconds that an answer may take
 
 
 class Qmp:
-    """QEMU's monitor. What it tells without being asked is kept until it is waited for."""
+    """QEMU's monitor. What it tells without being asked is dropped."""
 
     def __init__(self, path: pathlib.Path, process: subprocess.Popen):
         deadline = time.monotonic() + ANSWER_TIMEOUT
@@ -41,7 +41,6 @@ class Qmp:
                 raise GuestError(f"QEMU does not serve {path}")
             time.sleep(0.02)
         self.received = b""
-        self.events: list[dict] = []
         self.message(deadline)  # its greeting
         self.ask("qmp_capabilities")
 
@@ -64,22 +63,10 @@ class Qmp:
         deadline = time.monotonic() + timeout
         while True:
             message = self.message(deadline)
-            if "event" in message:
-                self.events.append(message)
-            elif "error" in message:
+            if "error" in message:
                 raise GuestError(f"{command}: {message['error']['desc']}")
-            else:
+            if "return" in message:
                 return message["return"]
-
-    def wait(self, event: str, timeout: float = ANSWER_TIMEOUT, **data) -> dict:
-        """Waits for an event with these data, and drops it and all before it."""
-        deadline = time.monotonic() + timeout
-        while True:
-            while self.events:
-                found = self.events.pop(0)
-                if found["event"] == event and data.items() <= found.get("data", {}).items():
-                    return found
-            self.events.append(self.message(deadline))
 
     def close(self) -> None:
         self.socket.close()
@@ -87,16 +74,15 @@ class Qmp:
 
 class QemuGuest:
     def __init__(self, folder: pathlib.Path, name: str = "guest", *, devices: list[str], memory_mib: int = 384,
-                 incoming: bool = False, state: pathlib.Path | None = None):
+                 state: pathlib.Path | None = None):
         """Nothing starts yet. `folder` holds its sockets, so its path has to be short.
 
-        devices are arguments for QEMU. The guest's memory is shared (memfd). incoming: it waits for migrate-incoming.
+        devices are arguments for QEMU. The guest's memory is shared (memfd).
         """
         self.folder = folder
         self.name = name
         self.devices = devices
         self.memory_mib = memory_mib
-        self.incoming = incoming
         self.state = state or image.state_folder()
         self.process: subprocess.Popen | None = None
         self.qmp: Qmp | None = None
@@ -106,15 +92,14 @@ class QemuGuest:
         return self.folder / f"{self.name}.{what}"
 
     def start(self, timeout: float = BOOT_TIMEOUT) -> QemuGuest:
-        """Starts QEMU, and waits until its shell answers, or until it can be migrated to."""
+        """Starts QEMU, and waits until its shell answers."""
         for what in ("ctl", "qmp", "log", "console"):
             self.path(what).unlink(missing_ok=True)
         with open(self.path("log"), "wb") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             self.qmp = Qmp(self.path("qmp"), self.process)
-            if not self.incoming:
-                self.shell.wait_ready(timeout)
+            self.shell.wait_ready(timeout)
         except BaseException as error:
             log = self.path("log").read_text(errors="replace")[-2000:]
             self.close()
@@ -137,7 +122,7 @@ class QemuGuest:
         arguments += ["-msg", "timestamp=on"]  # on traces, too
         for trace in TRACES:
             arguments += ["-trace", trace]
-        return arguments + (["-incoming", "defer"] if self.incoming else [])
+        return arguments
 
     def close(self) -> None:
         """Ends QEMU. Calling it again does no harm."""
@@ -205,18 +190,3 @@ def vhost_user_disk(number: int, at: os.PathLike | str, queue_size: int = 128) -
     """QEMU's arguments for a virtio disk that is served at a socket."""
     return ["-chardev", f"socket,id=socket{number},path={at},reconnect=1",
             "-device", f"vhost-user-blk-pci,id=disk{number},chardev=socket{number},queue-size={queue_size}"]
-
-
-def migrate(source: QemuGuest, destination: QemuGuest, timeout: float = ANSWER_TIMEOUT) -> str:
-    """Moves the guest. How it ended: "completed", "failed" or "cancelled"."""
-    at = source.folder / "migration"
-    at.unlink(missing_ok=True)
-    for each in (source, destination):
-        each.qmp.ask("migrate-set-capabilities", {"capabilities": [{"capability": "events", "state": True}]})
-    destination.qmp.ask("migrate-incoming", {"uri": f"unix:{at}"})
-    source.qmp.ask("migrate", {"uri": f"unix:{at}"})
-    deadline = time.monotonic() + timeout
-    while True:
-        status = source.qmp.wait("MIGRATION", deadline - time.monotonic())["data"]["status"]
-        if status in ("completed", "failed", "cancelled"):
-            return status
