@@ -90,16 +90,21 @@ def fio_iops(file: pathlib.Path, depth: int, seconds: int, direct: str) -> float
 
 
 @contextlib.contextmanager
-def slow_files(program: pathlib.Path, folder: pathlib.Path, count: int, delay_us: int) -> Iterator[list[pathlib.Path]]:
+def slow_files(program: pathlib.Path, folder: pathlib.Path, count: int, delay_us: int, gap_us: int = 0) -> Iterator[list[pathlib.Path]]:
+    """Files that take `delay_us` for a request, and at most one of them each `gap_us`."""
     processes, files = [], []
     try:
         for i in range(count):
             backing, at, control = (folder / f"{name}{i}" for name in ("backing", "slow", "control"))
             backing.write_bytes(b"")
             os.truncate(backing, 16 << 20)
-            control.write_text(f"delay {delay_us}")
-            processes.append(subprocess.Popen([str(program), str(at), str(backing), str(control)]))
+            control.write_text(f"delay {delay_us} gap {gap_us}")
+            process = subprocess.Popen([str(program), str(at), str(backing), str(control)])
+            processes.append(process)
             files.append(at)
+            # It sleeps nearly all the time; when it is to wake up nothing else may keep it from that, or its latency is not known.
+            with contextlib.suppress(PermissionError):
+                os.sched_setscheduler(process.pid, os.SCHED_RR, os.sched_param(1))
         deadline = time.monotonic() + 10
         while not all(at.exists() and at.stat().st_size for at in files) and time.monotonic() < deadline:
             time.sleep(0.02)

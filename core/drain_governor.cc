@@ -79,6 +79,7 @@ void DrainGovernor::finish(const Ticket& ticket, Time now) {
     heavy_seconds_ += kSmoothing * (took - heavy_seconds_);
   } else {
     bytes_ -= ticket.bytes;
+    transferred_ = now;
     ++window_transfers_;
     window_bytes_ += ticket.bytes;
     if (ticket.shallow) latencies_[latency_count_++ % latencies_.size()] = static_cast<float>(took);
@@ -120,7 +121,7 @@ DrainGovernor::Forecast DrainGovernor::forecast() const {
   forecast.bound = duration(bound(latency_p99_));
   forecast.feasible = forecast.bound <= settings_.target;
   // Requests overlap in the storage: the last one ends when the work has been done, and not before its own latency.
-  if (in_flight_ > 0) forecast.drain = duration(std::max(work(), latency_p99_)) + settings_.overhead;
+  if (in_flight_ > 0) forecast.drain = duration(std::max(work(), latency_)) + settings_.overhead;
   return forecast;
 }
 
@@ -174,10 +175,13 @@ void DrainGovernor::cut() {
   forget_latency();
 }
 
+/// A window ends with an answer while there is something to wait for. So where the storage stands still for a moment
+/// and then answers all at once, that moment and the answers are in the same window.
 void DrainGovernor::measure(Time now) {
   if (!window_begun_) window_begun_ = peaks_begun_ = now;
-  if (now - *window_begun_ < kWindow) return;
-  const double span = seconds(now - *window_begun_);
+  const Time end = in_flight_ > heavy_ ? transferred_ : now;
+  if (end - *window_begun_ < kWindow) return;
+  const double span = seconds(end - *window_begun_);
   transfers_per_second_.take(static_cast<double>(window_transfers_) / span);
   bytes_per_second_.take(static_cast<double>(window_bytes_) / span);
   if (now - peaks_begun_ >= kPeakMemory) {
@@ -185,7 +189,7 @@ void DrainGovernor::measure(Time now) {
     bytes_per_second_.rotate();
     peaks_begun_ = now;
   }
-  window_begun_ = now;
+  window_begun_ = end;
   window_transfers_ = window_bytes_ = 0;
   judge_latency(now);
 }
@@ -196,7 +200,7 @@ void DrainGovernor::judge_latency(Time now) {
     auto sorted = latencies_;
     std::sort(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(count));
     latency_ = sorted[count / 2];
-    latency_p99_ = sorted[count * 99 / 100];
+    latency_p99_ = sorted[(count - 1) * 99 / 100];
     latency_known_since_ = now;
     judged_count_ = latency_count_;
   } else if (latency_known_since_ && now - *latency_known_since_ >= kLatencyMemory) {

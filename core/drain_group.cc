@@ -24,6 +24,10 @@ void DrainGroup::started(DiskId disk) {
   quiesced_.reset();
 }
 
+void DrainGroup::draining(Time now) {
+  if (quiesced_) quiesced_ = now;
+}
+
 void DrainGroup::tick(Time now) {
   const Duration patience = 3 * target_.value_or(DrainGovernor::Settings{}.target);
   if (quiesced_ && now - *quiesced_ > patience && !all_stopping()) quiesced_.reset();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // AIO mode `native`: Linux AIO. The size of a context never changes, so the engine grows and shrinks by generations: a
-// new context takes what is submitted from now on, the older ones are reaped until they are empty, and then destroyed.
+// new context takes what is submitted from now on, the older ones are reaped until they are empty, and then destroyed,
+// which takes the kernel 20 ms and more (it waits until no processor can still see the context) and so another thread.
 //
 // Only reads, writes and flushes go to the kernel's contexts; the rest has no operation there and goes to worker
 // threads.
@@ -13,6 +14,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <future>
+#include <system_error>
 #include <vector>
 
 #include "aio_engine.h"
@@ -21,6 +25,8 @@
 
 namespace aiolos::engine {
 namespace {
+
+using namespace std::chrono_literals;
 
 /// Requests that one io_submit(2) or io_getevents(2) takes.
 constexpr std::size_t kBatch = 64;
@@ -207,8 +213,20 @@ class NativeEngine : public AioEngine {
   }
 
   void drop_empty_generations() {
-    const auto old = [](const auto& context) { return context->in_flight == 0; };
-    contexts_.erase(std::remove_if(contexts_.begin(), contexts_.end() - 1, old), contexts_.end() - 1);
+    const auto busy = [](const auto& context) { return context->in_flight > 0; };
+    const auto newest = contexts_.end() - 1;
+    const auto first_empty = std::stable_partition(contexts_.begin(), newest, busy);
+    std::erase_if(ending_, [](const auto& each) { return each.wait_for(0s) == std::future_status::ready; });
+    for (auto each = first_empty; each != newest; ++each) end(std::move(*each));
+    contexts_.erase(first_empty, newest);
+  }
+
+  void end(std::unique_ptr<Context> context) {
+    try {
+      ending_.push_back(std::async(std::launch::async, [moved = std::move(context)]() mutable { moved.reset(); }));
+    } catch (const std::system_error&) {
+      // No more threads: the context went with the task that could not be started.
+    }
   }
 
   UniqueFd event_;
@@ -216,6 +234,7 @@ class NativeEngine : public AioEngine {
   std::vector<std::unique_ptr<Context>> contexts_;  ///< The newest last; it takes what is submitted.
   std::vector<IoRequest*> again_;
   std::vector<IoRequest*> failed_;
+  std::vector<std::future<void>> ending_;  ///< Of contexts that are being destroyed; waits for them at its own end.
 };
 
 }  // namespace

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "disk_group.h"
 
+#include <algorithm>
+
 namespace aiolos::engine {
 
 void DiskGroup::add(DrainGovernor& governor) {
@@ -51,6 +53,8 @@ void DiskGroup::switchover_near(bool near) {
 
 void DiskGroup::tick(Time now) {
   if (group_.state() != DrainGroup::State::quiesce) return;
+  const auto busy = [](const DrainGovernor* governor) { return governor->in_flight() > 0; };
+  if (std::any_of(governors_.begin(), governors_.end(), busy)) group_.draining(now);
   group_.tick(now);
   apply();
 }

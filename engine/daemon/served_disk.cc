@@ -255,13 +255,15 @@ void ServedDisk::count_drain(std::chrono::nanoseconds waited) {
                        target->count() / 1000));
 }
 
-/// What the disk can have in flight follows its rings.
+/// What the disk can have in flight follows its rings. A guest that is stopped most often goes on, so its disks keep
+/// what they have as long as it is connected.
 void ServedDisk::update_slots() {
   unsigned slots = 0;
   if (session_)
     for (const SplitRing& ring : session_->rings())
       if (ring.started()) slots += ring.size();
-  if (slots == share_.budget.disk(budget_id_).slots) return;
+  const unsigned before = share_.budget.disk(budget_id_).slots;
+  if (slots == before || (session_ && slots < before)) return;
   share_.budget.set_slots(budget_id_, slots);
   share_.fit_engine();
 }

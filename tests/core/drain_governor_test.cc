@@ -52,6 +52,15 @@ TEST(DrainGovernor, IsNotLedAstrayByRequestsThatTheStorageForgets) {
   EXPECT_LE(disk.governor.in_flight(), 12U) << "a hiccup is no reason to let the queue grow";
 }
 
+/// The answers that come at once after it are not what the storage can do.
+TEST(DrainGovernor, IsNotLedAstrayByStorageThatStandsStillForAMoment) {
+  SimulatedDisk disk({.latency = 10ms, .gap = 2ms, .pause = 70ms}, 64);
+  disk.run(5s);
+  const double quarter_of_target = 500 * 0.005 * 4096;
+  ASSERT_TRUE(disk.governor.largest_piece());
+  EXPECT_NEAR(static_cast<double>(*disk.governor.largest_piece()), quarter_of_target, 0.03 * quarter_of_target);
+}
+
 TEST(DrainGovernor, TakesNothingFromADiskThatIsNotSaturated) {
   SimulatedDisk disk({.latency = 10ms}, 16);
   begin_tracking(disk);
@@ -137,6 +146,20 @@ TEST(DrainGovernor, PredictsTheDrainOfADiskThatIsNotBounded) {
   disk.run(2s);
   const auto predicted = disk.governor.forecast().drain;
   EXPECT_NEAR(predicted / 1us, disk.drain() / 1us, 5000);
+}
+
+TEST(DrainGovernor, PredictsWhatMostDrainsTakeAndPromisesWhatTheLongestDo) {
+  DrainGovernor governor;
+  DrainGovernor::Time now{};
+  for (int i = 1; i <= 200; ++i) {
+    const auto ticket = governor.start(Kind::transfer, 4096, now);
+    now += i % 40 == 0 ? 30ms : 10ms;
+    governor.finish(ticket, now);
+    governor.tick(now);
+  }
+  governor.start(Kind::transfer, 4096, now);
+  EXPECT_NEAR(governor.forecast().drain / 1us, 11'000, 1'000);
+  EXPECT_GE(governor.forecast().bound, 30ms);
 }
 
 TEST(DrainGovernor, StartsAlwaysOneAndFewOfAnUnknownDisk) {

@@ -76,6 +76,19 @@ TEST_F(DrainGroupTest, ASlowDiskDoesNotSetTheOthersFree) {
   EXPECT_EQ(group_.state(), State::quiesce) << "100 ms after the first stop, and 50 ms after the last one";
 }
 
+/// QEMU comes to the next disk when the one before has nothing in flight, however long that takes.
+TEST_F(DrainGroupTest, TheOthersWaitAsLongAsRequestsAreInFlight) {
+  group_.stopping(0, now_);
+  for (int i = 0; i < 40; ++i) {
+    group_.draining(now_ += 5ms);
+    group_.tick(now_);
+  }
+  group_.tick(now_ += 50ms);
+  EXPECT_EQ(group_.state(), State::quiesce);
+  group_.tick(now_ += 11ms);
+  EXPECT_EQ(group_.state(), State::normal) << "nothing has been in flight for three times the target";
+}
+
 TEST_F(DrainGroupTest, AResetOfOneDiskStopsTheOthersForAShortTime) {
   group_.stopping(0, now_);
   group_.tick(now_ += 61ms);

@@ -25,6 +25,7 @@ class SimulatedDisk {
     Duration gap{0};
     double jitter = 0;     ///< Up to so much of the latency comes on top.
     unsigned hiccups = 0;  ///< One request of so many takes ten times as long; 0 for none.
+    Duration pause{0};     ///< Each second no answer comes for so long, and then all at once that were due.
   };
 
   SimulatedDisk(const Storage& what, unsigned outstanding, DrainGovernor::Settings settings = {})
@@ -69,7 +70,8 @@ class SimulatedDisk {
 
   void step() {
     now_ += kStep;
-    while (!due_.empty() && due_.begin()->first <= now_) {
+    const bool pauses = (now_.time_since_epoch() + storage.pause / 2) % std::chrono::seconds(1) < storage.pause;
+    while (!pauses && !due_.empty() && due_.begin()->first <= now_) {
       governor.finish(due_.begin()->second, now_);
       due_.erase(due_.begin());
       ++finished_;

@@ -26,15 +26,16 @@ class EngineError(Exception):
 class Engine:
     """A daemon with its sockets in `folder`, whose path has to be short."""
 
-    def __init__(self, folder: pathlib.Path, *options: str):
+    def __init__(self, folder: pathlib.Path, *options: str, program: pathlib.Path = ENGINE):
         self.folder = folder
+        self.program = program
         self.admin = folder / "admin"
         self.log = folder / "engine.log"
         self.options = options
         self.process: subprocess.Popen | None = None
 
     def start(self) -> Engine:
-        command = [ENGINE, "--admin", self.admin, "--state", self.folder / "state", *self.options]
+        command = [self.program, "--admin", self.admin, "--state", self.folder / "state", *self.options]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + 20

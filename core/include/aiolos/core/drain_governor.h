@@ -50,7 +50,7 @@ class DrainGovernor {
 
   /// What a drain would take.
   struct Forecast {
-    Duration drain{0};     ///< If it began now.
+    Duration drain{0};     ///< If it began now; one of many may take longer.
     Duration bound{0};     ///< Whenever it begins, while tracked.
     bool feasible = true;  ///< Whether that bound is the target: one request alone may take longer.
   };
@@ -140,6 +140,7 @@ class DrainGovernor {
   // This window of measurement, and this part of the peaks' memory.
   std::optional<Time> window_begun_;
   Time peaks_begun_{};
+  Time transferred_{};  ///< When the last transfer finished.
   std::uint64_t window_transfers_ = 0;
   std::uint64_t window_bytes_ = 0;
 

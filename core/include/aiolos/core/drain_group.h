@@ -49,8 +49,11 @@ class DrainGroup {
   void stopping(DiskId disk, Time now);
   /// A ring of the disk was started.
   void started(DiskId disk);
-  /// To be called often. A stop that is not followed by those of the other disks within three times the target was not
-  /// the guest's: a reset of one disk, or a failed switchover. The others go on then.
+  /// Requests are in flight while all wait for the stop of the others: that comes when QEMU has waited for this disk's.
+  void draining(Time now);
+  /// To be called often. A stop that is not followed by those of the other disks within three times the target after
+  /// nothing was in flight any more was not the guest's: a reset of one disk, or a failed switchover. The others go on
+  /// then.
   void tick(Time now);
 
   State state() const;
@@ -67,7 +70,7 @@ class DrainGroup {
   std::optional<Duration> target_;
   std::map<DiskId, Disk> disks_;
   bool near_ = false;
-  std::optional<Time> quiesced_;  ///< Since when all wait for the stop of the others.
+  std::optional<Time> quiesced_;  ///< Since when all have but to wait for the stop of the others.
 };
 
 /// "normal", "track", ...
