@@ -16,6 +16,7 @@
 #include "aiolos/core/facts.h"
 #include "aiolos/core/interfaces.h"
 #include "aiolos/core/json_document.h"
+#include "aiolos/core/migration.h"
 #include "aiolos/core/queue_plan.h"
 
 namespace aiolos {
@@ -38,6 +39,7 @@ class Machine {
   virtual Hypervisor& hypervisor() = 0;
   virtual SecretStore& secrets() = 0;
   virtual DataPlane& data_plane() = 0;
+  virtual Migrations& migrations() = 0;
 };
 
 /// The real one.
