@@ -144,7 +144,7 @@ class FakeMigrations : public Migrations {
     order_ = order;
     running_ = true;
     tick_ = 0;
-    aborted_ = post_copy_ = false;
+    aborted_ = post_copy_ = held_ = false;
     limit_ms_ = order.settings.downtime_limit_ms;
     // The bound is for a test whose flow does not look.
     const bool over = changed_.wait_for(lock, std::chrono::seconds(20), [&] { return is_over(); });
@@ -178,11 +178,18 @@ class FakeMigrations : public Migrations {
 
   Result<void> set_downtime_limit(const std::string&, std::chrono::milliseconds limit) override {
     world_.happened(fmt::format("downtime limit {} ms", limit.count()));
-    return steer([&] { limit_ms_ = static_cast<std::uint64_t>(limit.count()); });
+    return steer([&] {
+      limit_ms_ = static_cast<std::uint64_t>(limit.count());
+      held_ = false;
+    });
   }
   Result<void> set_bandwidth(const std::string&, std::uint64_t mib_s) override {
     world_.happened(fmt::format("bandwidth {} MiB/s", mib_s));
     return steer([] {});
+  }
+  Result<void> hold(const std::string&) override {
+    world_.happened("hold");
+    return steer([&] { held_ = true; });
   }
   Result<void> start_post_copy(const std::string&) override {
     world_.happened("post-copy");
@@ -207,7 +214,7 @@ class FakeMigrations : public Migrations {
   bool is_over() const {
     const auto needs = world_.migration.downtime_ms;
     const bool fits = !needs || !limit_ms_ || *limit_ms_ >= *needs;
-    return aborted_ || post_copy_ || (tick_ >= world_.migration.ticks && fits);
+    return aborted_ || post_copy_ || (tick_ >= world_.migration.ticks && fits && !held_);
   }
 
   World& world_;
@@ -217,6 +224,7 @@ class FakeMigrations : public Migrations {
   bool running_ = false;
   bool aborted_ = false;
   bool post_copy_ = false;
+  bool held_ = false;
   unsigned tick_ = 0;
   std::optional<std::uint64_t> limit_ms_;
 };

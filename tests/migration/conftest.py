@@ -13,6 +13,7 @@ sys.path[:0] = [str(HERE), *(str(HERE.parent / folder) for folder in ("guest", "
 import image  # noqa: E402
 from guest import GuestError  # noqa: E402
 from hosts import Host, MobileGuest  # noqa: E402
+from migrations import Migrations  # noqa: E402
 from namespaces import why_impossible  # noqa: E402
 
 
@@ -73,6 +74,19 @@ def drop_disks(guest, hosts) -> None:
             guest.virsh("detach-disk", guest.name, target, "--live")
     except (GuestError, StopIteration):
         guest.destroy()
+
+
+@pytest.fixture
+def migrations(guest):
+    """Those of the host that has the guest."""
+    with Migrations(guest.host.uri) as made:
+        yield made
+
+
+@pytest.fixture
+def there(guest, hosts):
+    """The host that has it not."""
+    return hosts[1] if guest.host is hosts[0] else hosts[0]
 
 
 @pytest.fixture

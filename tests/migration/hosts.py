@@ -115,9 +115,15 @@ class MobileGuest(guests.Guest):
         super().__init__(host.guest_folder, libvirt=host.libvirt, **options)
         self.host = host
         self._options = options
+        self._uuid: str | None = None
 
     def domain_definition(self, built: image.Image) -> str:
         return super().domain_definition(built).replace(str(self.root), PLACE)
+
+    def uuid(self) -> str:
+        if self._uuid is None:
+            self._uuid = self.virsh("domuuid", self.name).strip()
+        return self._uuid
 
     def on(self, host: Host) -> MobileGuest:
         """The same guest, as it is or would be on this host."""

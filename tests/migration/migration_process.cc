@@ -8,7 +8,7 @@
 // watched and steered while it runs.
 //
 //   {"verb": "migrate", "domain": UUID, "destination": URI, "xml": .., "persistent_xml": .., "settings": {..}}
-//   {"verb": "migratable-xml" | "persistent-xml" | "progress" | "post-copy" | "abort", "domain": UUID}
+//   {"verb": "migratable-xml" | "persistent-xml" | "progress" | "hold" | "post-copy" | "abort", "domain": UUID}
 //   {"verb": "downtime-limit", "domain": UUID, "ms": N}     {"verb": "bandwidth", "domain": UUID, "mib_s": N}
 #include <iostream>
 #include <mutex>
@@ -85,6 +85,7 @@ Json perform(Migrations& migrations, const Json& request) {
   if (verb == "migratable-xml") return answer_of(migrations.migratable_xml(domain));
   if (verb == "persistent-xml") return answer_of(migrations.persistent_xml(domain));
   if (verb == "progress") return answer_of(migrations.progress(domain));
+  if (verb == "hold") return answer_of(migrations.hold(domain));
   if (verb == "post-copy") return answer_of(migrations.start_post_copy(domain));
   if (verb == "abort") return answer_of(migrations.abort(domain));
   if (verb == "downtime-limit")

@@ -6,14 +6,9 @@ import subprocess
 from hosts import MIGRATE_URI, PLACE
 
 
-def other(hosts, host):
-    return hosts[1] if host is hosts[0] else hosts[0]
-
-
 def test_guest_moves_to_the_other_host_and_back_and_is_spoken_to_there(guest, hosts):
     guest.check("echo before >/run/said")
-    for _ in range(2):
-        here, there = guest.host, other(hosts, guest.host)
+    for here, there in (hosts, hosts[::-1]) if guest.host is hosts[0] else (hosts[::-1], hosts):
         here.virsh("migrate", "--live", "--p2p", "--domain", guest.name, "--desturi", there.uri, "--migrateuri", MIGRATE_URI)
         assert (here.running(), there.running()) == ([], [guest.name])
         assert guest.moved(there).check("cat /run/said") == "before\n"
