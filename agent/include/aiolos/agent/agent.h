@@ -17,6 +17,7 @@
 #include "aiolos/core/facts.h"
 #include "aiolos/core/interfaces.h"
 #include "aiolos/core/json_document.h"
+#include "aiolos/core/migration.h"
 #include "aiolos/core/queue_plan.h"
 
 namespace aiolos {

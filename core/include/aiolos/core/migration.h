@@ -78,8 +78,9 @@ class Migrations {
   /// Its persistent definition in the same form; nullopt if it has none.
   virtual Result<std::optional<std::string>> persistent_xml(const std::string& domain) = 0;
 
-  /// Migrates, and returns when it is over. After a success the guest runs on the destination and is not defined here
-  /// any more. After an error it runs here, unless the error is ErrorKind::retry: then it is not known where.
+  /// Migrates, and returns when it is over. After a success the guest runs on the destination, and is not defined here
+  /// any more unless settings.persistent is off: then its definition stays here, and nobody else has one. After an
+  /// error it runs here, unless the error is ErrorKind::retry: then it is not known where.
   virtual Result<MigrationResult> migrate(const MigrationOrder& order) = 0;
 
   /// nullopt while no migration of it runs.
@@ -88,6 +89,13 @@ class Migrations {
   virtual Result<void> set_downtime_limit(const std::string& domain, std::chrono::milliseconds limit) = 0;
   /// @param mib_s from 1.
   virtual Result<void> set_bandwidth(const std::string& domain, std::uint64_t mib_s) = 0;
+  /// Keeps a running migration from switching over: QEMU goes on copying, at a trickle. set_bandwidth() and
+  /// set_downtime_limit() let it go, both of them, and it switches over as soon as what is left fits the limit.
+  ///
+  /// A downtime limit alone holds a guest that writes much, and no other: QEMU switches over whatever the limit is when
+  /// a pass finds nothing left, so an idle guest is gone in one. Call it while a few MiB are left: the less is left,
+  /// the sooner it goes when let go; what the guest writes meanwhile is to be copied as well.
+  virtual Result<void> hold(const std::string& domain) = 0;
   /// From now on pages are fetched after the guest has moved; the settings must have allowed it.
   virtual Result<void> start_post_copy(const std::string& domain) = 0;
   /// Ends it; the guest goes on here. None running is success.
