@@ -251,6 +251,7 @@ Result<MigrationResult> AttachmentFlows::Departure::move(const PreparedGuest& pr
                        request_.settings};
   if (request_.settings.downtime_limit_ms || told_.held)
     order.settings.downtime_limit_ms = static_cast<std::uint64_t>(told_.downtime_limit.count());
+  order.settings.downtime_steps = 1;  // the others are told on the way
   if (auto same = check_unchanged(); !same) return tl::unexpected(same.error());
   if (is_stopped()) return tl::unexpected(stopped_error());
   if (auto begun = peer_.begin(); !begun) return tl::unexpected(begun.error());
@@ -296,10 +297,20 @@ void AttachmentFlows::Departure::steer(const MigrationProgress& progress) {
 /// What could not be told is told at the next look.
 void AttachmentFlows::Departure::tell(const SwitchoverOrder& order) {
   Migrations& migrations = flows_.machine_.migrations();
-  if (order.downtime_limit != told_.downtime_limit && migrations.set_downtime_limit(domain_.uuid, order.downtime_limit))
-    told_.downtime_limit = order.downtime_limit;
-  if (order.bandwidth_mib_s != told_.bandwidth_mib_s && migrations.set_bandwidth(domain_.uuid, order.bandwidth_mib_s))
-    told_.bandwidth_mib_s = order.bandwidth_mib_s;
+  if (order.trickle) {
+    if (!told_.trickle && migrations.hold(domain_.uuid)) told_.trickle = true;
+  } else {
+    bool free = true;  // a held guest goes only when both are set
+    if (told_.trickle || order.bandwidth_mib_s != told_.bandwidth_mib_s)
+      free = migrations.set_bandwidth(domain_.uuid, order.bandwidth_mib_s).has_value();
+    if (free) told_.bandwidth_mib_s = order.bandwidth_mib_s;
+    if (free && (told_.trickle || order.downtime_limit != told_.downtime_limit))
+      free = migrations.set_downtime_limit(domain_.uuid, order.downtime_limit).has_value();
+    if (free) {
+      told_.downtime_limit = order.downtime_limit;
+      told_.trickle = false;
+    }
+  }
   if (order.near != told_.near && (!is_engine_ || flows_.machine_.data_plane().switchover(domain_.uuid, order.near)))
     told_.near = order.near;
   if (order.post_copy && !told_.post_copy && migrations.start_post_copy(domain_.uuid)) told_.post_copy = true;

@@ -8,11 +8,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// The least that can be set of both: while a switchover is held, QEMU stops the guest only if what is left can be sent
-// in this time, 1 KiB; a guest whose disks are busy dirties more than that.
+// The least that can be set. Alone it holds a guest that writes much, and for the others most of the copying.
 constexpr std::chrono::milliseconds kHeldDowntime = 1ms;
-constexpr std::uint64_t kHeldBandwidth = 1;
-// Below it, or what is sent in half a second, a held copy goes slowly: at full speed the rest could be gone between two
+// Below it, or what is sent in half a second, a held copy trickles: at full speed the rest could be gone between two
 // looks, and QEMU switches over when nothing is left whatever the limit is.
 constexpr std::uint64_t kLittle = std::uint64_t{16} << 20;
 // Near is what is sent within so many downtime limits; it stays near up to twice that.
@@ -47,9 +45,7 @@ SwitchoverOrder steer_switchover(const SwitchoverSettings& settings, const Switc
   order.bandwidth_mib_s = settings.bandwidth_mib_s.value_or(kNoBandwidthLimit);
   if (order.held) {
     order.downtime_limit = kHeldDowntime;
-    // Once slow it stays so until the hold ends: the bandwidth that is seen then is the slow one.
-    if (is_little(view.progress) || (before.held && before.bandwidth_mib_s == kHeldBandwidth))
-      order.bandwidth_mib_s = kHeldBandwidth;
+    order.trickle = before.trickle || is_little(view.progress);  // until the hold ends, or it would race down again
     return order;
   }
   order.downtime_limit = limit_at(settings, view.elapsed);

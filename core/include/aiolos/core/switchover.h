@@ -40,6 +40,7 @@ struct SwitchoverOrder {
   std::chrono::milliseconds downtime_limit = kUsualDowntime;
   std::uint64_t bandwidth_mib_s = kNoBandwidthLimit;
   bool held = false;       ///< The drain is too long: no switchover now.
+  bool trickle = false;    ///< Held, with little left: Migrations::hold.
   bool near = false;       ///< The switchover is about to come.
   bool post_copy = false;  ///< Pages follow the guest: it cannot be ended any more.
   bool overdue = false;    ///< The deadline has passed.
