@@ -120,7 +120,7 @@ class AttachmentFlows {
   /// reconcile() of one guest, by who has the lock of its migration.
   Result<std::vector<ReconcileEntry>> settle_guest(const std::string& domain_uuid);
   using Settle = Settled (AttachmentFlows::*)(const AttachmentRecord&);
-  std::vector<ReconcileEntry> settle_all(const std::vector<AttachmentRecord>& records, Settle settle);
+  std::vector<ReconcileEntry> settle_all(const std::vector<AttachmentRecord>& records, Settle bring_to_end);
   /// Open records of one guest of this hypervisor, oldest first.
   Result<std::vector<AttachmentRecord>> records_of(const std::string& domain_uuid);
   /// Reservations that were made while the guest was on another host get its process, which can be looked at now.

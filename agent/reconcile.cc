@@ -74,12 +74,12 @@ Result<std::vector<ReconcileEntry>> AttachmentFlows::settle_guest(const std::str
   });
 }
 
-std::vector<ReconcileEntry> AttachmentFlows::settle_all(const std::vector<AttachmentRecord>& records, Settle settle) {
+std::vector<ReconcileEntry> AttachmentFlows::settle_all(const std::vector<AttachmentRecord>& records, Settle bring_to_end) {
   std::vector<ReconcileEntry> entries;
   for (const AttachmentRecord& record : records) {
     ReconcileEntry entry{
         record.hypervisor, record.domain_name, record.domain_uuid, record.target, record.serial, Outcome::left, {}, {}};
-    if (auto settled = (this->*settle)(record)) {
+    if (auto settled = (this->*bring_to_end)(record)) {
       std::tie(entry.outcome, entry.reason) = std::move(*settled);
     } else {
       entry.reason = settled.error().message;
