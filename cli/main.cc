@@ -254,7 +254,7 @@ Result<void> migrate(const Options& options) {
 Result<void> migrate_receive(const Options& options) {
   const auto agent = open_agent(options);
   if (!agent) return tl::unexpected(agent.error());
-  return migrate_receive(**agent, STDIN_FILENO, STDOUT_FILENO);
+  return cli::migrate_receive(**agent, STDIN_FILENO, STDOUT_FILENO);
 }
 
 Result<void> attachments(const Options& options) {

@@ -226,8 +226,7 @@ Result<MigrationReport> migrate(const MigrateOptions& options, const Config& con
     return done;
   }();
   if (signal != 0 && !report) {
-    (void)::write(STDERR_FILENO, "aiolos: ", 8);
-    (void)write_all(STDERR_FILENO, describe(report.error()) + "\n");
+    write_all(STDERR_FILENO, fmt::format("aiolos: {}\n", describe(report.error())));
     ::raise(signal);  // its usual action now, so that our caller sees what ended us
   }
   return report;
