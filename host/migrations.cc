@@ -175,7 +175,11 @@ class LibvirtMigrations final : public Migrations {
                   fmt::format("guests of '{}' cannot be migrated: libvirt's embedded driver has no migration",
                               connection_->options().uri),
                   "run the guests under libvirt's daemon: libvirt.uri: qemu:///system");
-    const Result<Found> found = find(order.domain);
+    // A connection of its own. The thread that waits for an answer reads for all who share its connection; up to
+    // libvirt 10.0 another one that wants to send wakes it by a signal that is lost when the first is about to sleep.
+    // Then both sleep until the next keep-alive message: 5 s in which nobody watches, met here in one migration of two.
+    LibvirtConnection own(connection_->options());
+    const Result<Found> found = find(own, order.domain);
     if (!found) return tl::unexpected(nothing_begun(found.error()));
     const Result<unsigned> flags = flags_for(order, *found);
     if (!flags) return tl::unexpected(nothing_begun(flags.error()));
@@ -183,7 +187,7 @@ class LibvirtMigrations final : public Migrations {
   }
 
   Result<std::optional<MigrationProgress>> progress(const std::string& domain) override {
-    const Result<Found> found = look_up(domain);
+    const Result<Found> found = look_up(*connection_, domain);
     if (!found) return tl::unexpected(found.error());
     if (!found->domain) return std::nullopt;
     const LibvirtApi& api = found->api();
@@ -251,8 +255,8 @@ class LibvirtMigrations final : public Migrations {
   }
 
   /// Also where there is no such domain.
-  Result<Found> look_up(const std::string& domain) {
-    const Result<LibvirtConnection::Open> libvirt = connection_->open();
+  static Result<Found> look_up(LibvirtConnection& connection, const std::string& domain) {
+    const Result<LibvirtConnection::Open> libvirt = connection.open();
     if (!libvirt) return tl::unexpected(libvirt.error());
     virDomainPtr pointer = libvirt->api->virDomainLookupByUUIDString(libvirt->connection, domain.c_str());
     if (pointer == nullptr && last_libvirt_code(*libvirt->api) != VIR_ERR_NO_DOMAIN)
@@ -260,10 +264,12 @@ class LibvirtMigrations final : public Migrations {
     return Found{*libvirt, DomainHandle(pointer, DomainRelease{libvirt->api})};
   }
 
-  Result<Found> find(const std::string& domain) {
-    Result<Found> found = look_up(domain);
+  Result<Found> find(const std::string& domain) const { return find(*connection_, domain); }
+
+  static Result<Found> find(LibvirtConnection& connection, const std::string& domain) {
+    Result<Found> found = look_up(connection, domain);
     if (found && !found->domain)
-      return fail(ErrorKind::bad_input, fmt::format("no guest '{}' at {}", domain, connection_->options().uri),
+      return fail(ErrorKind::bad_input, fmt::format("no guest '{}' at {}", domain, connection.options().uri),
                   "see where it runs: virsh list --all");
     return found;
   }

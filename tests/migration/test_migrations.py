@@ -8,6 +8,7 @@ import signal
 import time
 
 import pytest
+from guest import GuestError
 from migrations import MigrationError, Migrations
 
 MIB = 1 << 20
@@ -40,7 +41,10 @@ def check_load(guest, seconds: int) -> None:
 
 def assert_runs_on(guest, host, other) -> None:
     assert (host.running(), other.running()) == ([guest.name], [])
-    assert guest.moved(host).check("echo alive") == "alive\n"
+    try:
+        assert guest.moved(host).check("echo alive") == "alive\n"
+    except GuestError as error:
+        raise AssertionError(f"{error}\n{guest.log_tails()}") from error
 
 
 def test_a_guest_moves_there_and_back_under_load_with_its_xml_changed_on_the_way(guest, there, migrations, storage):
@@ -135,22 +139,23 @@ def test_bandwidth_and_downtime_limit_change_on_the_way(guest, there, migrations
 def test_a_held_idle_guest_stays_and_goes_at_once_when_let_go(guest, there, migrations):
     here = guest.host
     running = migrations.migrate(guest, there, bandwidth_mib_s=32, downtime_limit_ms=1)
-    # Of what is left, QEMU has some 100 ms' worth on its way when it hears of it.
     migrations.wait_until(guest, lambda now: 0 < now["remaining"] < 24 * MIB)
+    migrations.ask("bandwidth", guest, mib_s=1)
+    few = migrations.wait_until(guest, lambda now: 0 < now["remaining"] < MIB // 4, timeout=40)
     migrations.ask("hold", guest)
-    held = migrations.progress(guest)
-    assert held["remaining"] > MIB
-    time.sleep(8)
-    assert not running.done()
+    # What was left is gone in some seconds; then it lives on what the guest dirties, pass after pass.
+    time.sleep(15)
+    still = migrations.progress(guest)
+    assert not running.done(), f"it went; held with {few}"
+    assert still["iterations"] > few["iterations"] and still["remaining"] < 16 * MIB, (few, still)
     assert_runs_on(guest, here, there)
     still = migrations.progress(guest)
-    assert held["remaining"] - still["remaining"] < 4 * MIB  # it trickles
     let_go = time.monotonic()
     migrations.ask("downtime-limit", guest, ms=300)
     migrations.ask("bandwidth", guest, mib_s=2000)
     running.result(30)
     print(f"let go with {still['remaining'] / MIB:.1f} MiB left: over after {time.monotonic() - let_go:.2f} s")
-    assert time.monotonic() - let_go < 8
+    assert time.monotonic() - let_go < 5
     assert_runs_on(guest, there, here)
 
 
