@@ -269,7 +269,7 @@ Result<MigrationResult> AttachmentFlows::Departure::move(const PreparedGuest& pr
 void AttachmentFlows::Departure::watch(std::future<Result<MigrationResult>>& moving) {
   Clock& clock = flows_.machine_.clock();
   while (moving.wait_for(0ms) != std::future_status::ready) {
-    if (is_stopped() && !reason_) give_up(stopped_error());
+    if (is_stopped() || reason_) give_up(stopped_error());
     const auto progress = flows_.machine_.migrations().progress(domain_.uuid);
     if (progress && *progress) {
       steer(**progress);
@@ -286,7 +286,7 @@ void AttachmentFlows::Departure::steer(const MigrationProgress& progress) {
   if (const auto downtime = predicted_downtime(view)) downtime_ = downtime;
   const SwitchoverOrder order = steer_switchover(settings_, view, told_);
   tell(order);
-  if (order.overdue && !reason_) give_up(overdue_error(view));
+  if (order.overdue) give_up(overdue_error(view));
   show(order.post_copy ? Phase::post_copy
        : order.held    ? Phase::held
        : order.near    ? Phase::switching_over
@@ -317,12 +317,13 @@ void AttachmentFlows::Departure::tell(const SwitchoverOrder& order) {
   told_.held = order.held;
 }
 
-/// The guest goes on here, unless it is too late for that: migrate() says which.
+/// The guest goes on here, unless it is too late for that: migrate() says which. Asked again until it is over, for what
+/// has not begun yet cannot be ended.
 void AttachmentFlows::Departure::give_up(Error reason) {
+  if (told_.post_copy) return;  // then there is no way back
+  if (!reason_) reason_ = std::move(reason);
   const auto ended = flows_.machine_.migrations().abort(domain_.uuid);
-  if (ended)
-    reason_ = std::move(reason);
-  else if (flows_.log_)
+  if (!ended && flows_.log_)
     flows_.log_(LogLevel::warning, fmt::format("the migration could not be ended: {}", describe(ended.error())));
 }
 

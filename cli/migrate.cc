@@ -115,13 +115,31 @@ AskPeer ask_through(LineProcess& process) {
   };
 }
 
+double mib_of(std::uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+double milliseconds_of(std::chrono::microseconds time) { return static_cast<double>(time.count()) / 1000; }
+
+/// "copying: 310 MiB of 1024 MiB left, 12.5 MiB/s changed, drain 3.1 ms, downtime 45 ms, 4 s left"; what is not known
+/// is left out.
+std::string progress_text(const MigrationStatus& status) {
+  std::string text(to_string(status.phase));
+  const MigrationProgress& seen = status.progress;
+  if (seen.total_bytes > 0)
+    text += fmt::format(": {:.0f} MiB of {:.0f} MiB left, {:.1f} MiB/s changed", mib_of(seen.remaining_bytes),
+                        mib_of(seen.total_bytes), mib_of(seen.dirty_rate));
+  if (status.drain) text += fmt::format(", drain {:.1f} ms", milliseconds_of(*status.drain));
+  if (status.downtime) text += fmt::format(", downtime {:.0f} ms", milliseconds_of(*status.downtime));
+  if (status.left) text += fmt::format(", {} s left", status.left->count());
+  return text;
+}
+
 Result<MigrationReport> run(const MigrationRequest& request, const std::vector<std::string>& command, Agent& agent) {
   const auto process = LineProcess::start(command);
   if (!process) return tl::unexpected(process.error());
   const auto peer = remote_peer(ask_through(**process));
   ProgressLine line(STDERR_FILENO);
   return agent.migrate(request, *peer,
-                       {[&line](const MigrationStatus& status) { line.show(status); },
+                       {[&line](const MigrationStatus& status) { line.show(progress_text(status)); },
                         [] { return measure::SignalWatch::seen() != 0; }});
 }
 
@@ -177,7 +195,7 @@ Result<void> settle_alone(MigrationPeer& peer, bool begun) {
 }
 
 std::string milliseconds_text(const std::optional<std::chrono::microseconds>& time) {
-  return time ? fmt::format("{:.1f} ms", static_cast<double>(time->count()) / 1000) : std::string("not known");
+  return time ? fmt::format("{:.1f} ms", milliseconds_of(*time)) : std::string("not known");
 }
 
 std::string mode_text(const std::optional<AioMode>& mode) { return mode ? std::string(to_string(*mode)) : "none set"; }

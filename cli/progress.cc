@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "aiolos/core/posix.h"
 
@@ -26,28 +27,12 @@ std::size_t columns_of(int fd) {
   return ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-double mib_of(std::uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
-
-double milliseconds_of(std::chrono::microseconds time) { return static_cast<double>(time.count()) / 1000; }
-
 std::string fitted(std::string text, std::size_t columns) {
   if (text.size() >= columns) text.resize(columns > 0 ? columns - 1 : 0);
   return text;
 }
 
 }  // namespace
-
-std::string progress_text(const MigrationStatus& status, std::size_t columns) {
-  std::string text(to_string(status.phase));
-  const MigrationProgress& seen = status.progress;
-  if (seen.total_bytes > 0)
-    text += fmt::format(": {:.0f} MiB of {:.0f} MiB left, {:.1f} MiB/s changed", mib_of(seen.remaining_bytes),
-                        mib_of(seen.total_bytes), mib_of(seen.dirty_rate));
-  if (status.drain) text += fmt::format(", drain {:.1f} ms", milliseconds_of(*status.drain));
-  if (status.downtime) text += fmt::format(", downtime {:.0f} ms", milliseconds_of(*status.downtime));
-  if (status.left) text += fmt::format(", {} s left", status.left->count());
-  return fitted(std::move(text), columns);
-}
 
 std::string progress_text(const measure::Progress& progress, std::chrono::seconds elapsed, std::size_t columns) {
   const double share = progress.all == 0 ? 0 : std::min(1.0, static_cast<double>(progress.done) / progress.all);
@@ -71,8 +56,8 @@ void ProgressLine::show(const measure::Progress& progress) {
                 progress_text(progress, std::chrono::duration_cast<std::chrono::seconds>(elapsed), columns_of(fd_)));
 }
 
-void ProgressLine::show(const MigrationStatus& status) {
-  if (terminal_) write_all(fd_, std::string(kClear) + progress_text(status, columns_of(fd_)));
+void ProgressLine::show(std::string text) {
+  if (terminal_) write_all(fd_, std::string(kClear) + fitted(std::move(text), columns_of(fd_)));
 }
 
 }  // namespace aiolos::cli

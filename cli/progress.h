@@ -5,17 +5,12 @@
 #include <chrono>
 #include <string>
 
-#include "aiolos/agent/migrate.h"
 #include "runner.h"
 
 namespace aiolos::cli {
 
 /// "[####------]  40 %, 1:20 left  doing", no wider than the terminal. @param elapsed since the first step began.
 std::string progress_text(const measure::Progress& progress, std::chrono::seconds elapsed, std::size_t columns);
-
-/// "copying: 310 MiB of 1024 MiB left, 12.5 MiB/s changed, drain 3.1 ms, downtime 45 ms, 4 s left", no wider than the
-/// terminal; what is not known is left out.
-std::string progress_text(const MigrationStatus& status, std::size_t columns);
 
 /// Shows nothing where the descriptor is no terminal. Clears its line when it goes.
 class ProgressLine {
@@ -25,7 +20,8 @@ class ProgressLine {
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
   void show(const measure::Progress& progress);
-  void show(const MigrationStatus& status);
+  /// @param text cut to the terminal's width.
+  void show(std::string text);
 
  private:
   const int fd_;

@@ -116,6 +116,15 @@ def job_of(guest, side: Side) -> bool:
         return False
 
 
+def kill(move: Move, guest, here: Side, there: Side) -> None:
+    """Ends the command, and waits for what libvirt makes of the migration by itself."""
+    move.process.kill()
+    move.process.communicate(timeout=30)
+    time.sleep(1)  # it may just have been asked
+    wait_for(lambda: not job_of(guest, here) and sorted(running_on(guest, here, there)) == [False, True],
+             "the end of the migration")
+
+
 def test_moves_there_and_back_with_its_volume_under_a_verifying_load(sides, guest, volume):
     here, there = sides
     device = attach(here, guest, volume)
@@ -214,11 +223,7 @@ def test_killed_at_any_moment_it_is_settled_by_where_the_guest_is(sides, guest, 
         wait_for(lambda: guest.name in there.host.running(), "the guest there")
     else:
         time.sleep(moment)
-    move.process.kill()
-    move.process.communicate(timeout=30)
-    # libvirt goes on by itself: what it makes of it is where the guest is.
-    wait_for(lambda: not job_of(guest, here) and sorted(running_on(guest, here, there)) == [False, True],
-             "the end of the migration")
+    kill(move, guest, here, there)
     there.reconcile()
     here.reconcile()
     if guest.name in there.host.running():
@@ -296,10 +301,7 @@ def test_killed_with_an_engine_disk(served, moment):
     start_verifying_load(guest, device, seconds=20)
     move = Move(here, there, guest, *SLOW)
     wait_for(lambda: job_of(guest, here) if moment == "migrating" else guest.name in there.host.running(), moment)
-    move.process.kill()
-    move.process.communicate(timeout=30)
-    wait_for(lambda: not job_of(guest, here) and sorted(running_on(guest, here, there)) == [False, True],
-             "the end of the migration")
+    kill(move, guest, here, there)
     there.reconcile()
     here.reconcile()
     if guest.name in there.host.running():
