@@ -72,7 +72,9 @@ class Migrating : public ::testing::Test {
     here_.world.migration.ticks = 3;
     here_.world.migration.arrives = [this](const MigrationOrder& order) {
       there_.world.gone = false;
-      for (auto& found : *disk::parse_document(order.xml))
+      const auto disks = disk::parse_document(order.xml);
+      ASSERT_TRUE(disks) << describe(disks.error());
+      for (const disk::FoundDisk& found : *disks)
         there_.world.disks[*found.parsed.disk.target.dev] = disk::emit(found.parsed.disk);
     };
     request_.domain = "guest";
@@ -148,7 +150,7 @@ TEST_F(Migrating, TheVolumeIsConnectedThereBeforeAndDisconnectedHereAfterwards) 
   EXPECT_THAT(here_.states(), IsEmpty());
   EXPECT_THAT(there_.states(), ElementsAre("attached"));
   EXPECT_THAT(there_.reconciled(), ElementsAre("kept"));
-  EXPECT_EQ(done->result.iterations, 3U);
+  EXPECT_GE(done->result.iterations, 3U);
   EXPECT_THAT(done->notes, IsEmpty());
 }
 
