@@ -18,8 +18,9 @@ using namespace std::chrono_literals;
 
 using Phase = MigrationStatus::Phase;
 
-// How often a migration is looked at.
+// How often a migration is looked at; and one that may have to be held.
 constexpr auto kLook = 100ms;
+constexpr auto kLookCloser = 20ms;
 // How long after a failure libvirt may need until it is known where the guest is.
 constexpr auto kSettleTimeout = 30s;
 constexpr auto kSettlePause = 500ms;
@@ -268,14 +269,15 @@ Result<MigrationResult> AttachmentFlows::Departure::move(const PreparedGuest& pr
 
 void AttachmentFlows::Departure::watch(std::future<Result<MigrationResult>>& moving) {
   Clock& clock = flows_.machine_.clock();
+  const std::chrono::milliseconds look = request_.max_drain ? kLookCloser : kLook;
   while (moving.wait_for(0ms) != std::future_status::ready) {
     if (is_stopped() || reason_) give_up(stopped_error());
     const auto progress = flows_.machine_.migrations().progress(domain_.uuid);
     if (progress && *progress) {
       steer(**progress);
-      clock.sleep_until(clock.now() + kLook);
+      clock.sleep_until(clock.now() + look);
     } else {
-      moving.wait_for(kLook);  // not begun yet, or about to end
+      moving.wait_for(look);  // not begun yet, or about to end
     }
   }
 }

@@ -176,7 +176,7 @@ def test_what_the_destination_cannot_connect_keeps_the_guest_here(sides, guest, 
 def test_a_failed_migration_is_undone_there(sides, guest, volume):
     here, there = sides
     attach(here, guest, volume)
-    error = Move(here, there, guest, "--migrate-uri", "tcp://127.0.0.1:1").end(expect=1)["error"]
+    error = Move(here, there, guest, "--migrate-uri", "tcp://no-such-host.invalid:49300").end(expect=1)["error"]
     assert error["kind"] == "hypervisor"
     assert_settled(guest, here, there)
 
