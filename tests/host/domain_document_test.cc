@@ -25,7 +25,7 @@ TEST(ReplaceDisks, KeepsTheOrder) {
   const auto changed =
       replace_disks(kGuest, {{"sda", "<disk type='block'><source dev='/new'/><target dev='sda'/></disk>"}});
   ASSERT_TRUE(changed);
-  EXPECT_THAT(*changed, Not(HasSubstr("/a")));
+  EXPECT_THAT(*changed, Not(HasSubstr("\"/a\"")));
   EXPECT_LT(changed->find("dev=\"/new\""), changed->find("file=\"/b\""));
   EXPECT_THAT(*changed, HasSubstr("1 &lt; 2"));
   EXPECT_THAT(*changed, HasSubstr("<console"));
