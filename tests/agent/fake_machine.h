@@ -21,6 +21,7 @@ struct MigrationPlan {
   std::optional<std::uint64_t> downtime_ms;  ///< That it needs: under a lower limit it goes on and on.
   std::optional<Error> fails;                ///< How it ends. After ErrorKind::retry the guest has left all the same.
   std::function<void(unsigned tick)> on_tick = [](unsigned) {};
+  std::function<void(const MigrationOrder&)> arrives = [](const MigrationOrder&) {};  ///< The guest is there now.
 };
 
 struct World {
@@ -49,7 +50,9 @@ struct World {
   std::map<std::string, std::string> secrets;   ///< UUID by volume id.
   std::map<std::string, DataPlaneDisk> served;  ///< What the engine serves, by name.
   std::optional<Error> data_plane_fails;
+  DiskDrain drain;  ///< Of every disk that the engine serves.
   MigrationPlan migration;
+  std::string xml_head;                   ///< Of the guest's migratable XML, before its devices.
   std::optional<std::string> definition;  ///< The guest's persistent one.
 
   World() {
@@ -121,6 +124,20 @@ class FakeDataPlane : public DataPlane {
     world_.happened("resize " + world_.served.at(name).path);
     return std::uint64_t{1} << 30;
   }
+  Result<std::vector<DiskDrain>> drains(const std::string& group) override {
+    if (world_.data_plane_fails) return tl::unexpected(*world_.data_plane_fails);
+    std::vector<DiskDrain> found;
+    for (const auto& [name, disk] : world_.served) {
+      if (disk.group != group) continue;
+      found.push_back(world_.drain);
+      found.back().disk = name;
+    }
+    return found;
+  }
+  Result<void> switchover(const std::string&, bool near) override {
+    world_.happened(near ? "switchover is near" : "switchover is not near");
+    return {};
+  }
 
  private:
   World& world_;
@@ -132,7 +149,7 @@ class FakeMigrations : public Migrations {
   explicit FakeMigrations(World& world) : world_(world) {}
 
   Result<std::string> migratable_xml(const std::string&) override {
-    std::string xml = "<domain><devices>";
+    std::string xml = "<domain>" + world_.xml_head + "<devices>";
     for (const auto& [target, disk] : world_.disks) xml += disk;
     return xml + "</devices></domain>";
   }
@@ -152,7 +169,10 @@ class FakeMigrations : public Migrations {
     if (!over) return fail(ErrorKind::bug, "nobody looked at the migration", "call progress()");
     if (aborted_) return fail(ErrorKind::hypervisor, "operation aborted: migration out: canceled by client", "again");
     const auto failure = world_.migration.fails;
-    if (!failure || failure->kind == ErrorKind::retry) world_.gone = true;
+    if (!failure || failure->kind == ErrorKind::retry) {
+      world_.gone = true;
+      world_.migration.arrives(order);
+    }
     if (failure) return tl::unexpected(*failure);
     world_.happened("migrated");
     return MigrationResult{std::chrono::milliseconds(100 * tick_), world_.migration.downtime_ms, tick_};
@@ -271,7 +291,7 @@ class FakeMachine : public Machine,
   Result<DomainState> find_domain(const std::string& domain) override {
     if (world_.gone || (domain != "guest" && domain != "uuid-1"))
       return fail(ErrorKind::bad_input, "no domain '" + domain + "'", "none");
-    return DomainState{"guest", "uuid-1", world_.running, false};
+    return DomainState{"guest", "uuid-1", world_.running, world_.definition.has_value()};
   }
   Result<std::string> domain_xml(const std::string&) override {
     std::string xml = "<domain><devices>";
@@ -292,6 +312,7 @@ class FakeMachine : public Machine,
         const auto found = world_.set.find(fmt::format("{} {}", engine.id, to_string(property)));
         return found == world_.set.end() ? std::nullopt : std::optional(found->second);
       };
+      if (const auto poll = value(EngineProperty::poll_max_ns)) engine.poll_max_ns = *poll;
       if (const auto most = value(EngineProperty::thread_pool_max)) engine.pool_max = static_cast<unsigned>(*most);
       if (const auto least = value(EngineProperty::thread_pool_min)) engine.pool_min = static_cast<unsigned>(*least);
     }
