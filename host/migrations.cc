@@ -28,9 +28,9 @@ constexpr milliseconds kEvent{2'000};
 constexpr milliseconds kResume{5'000};
 constexpr milliseconds kLookAgain{50};
 
-// What a held migration copies at. QEMU counts in windows of 100 ms, of which one page fills this one; a guest dirties
-// more than ten pages a second however idle it is, so there is always one left. libvirt's own least is 1 MiB/s, at
-// which an idle guest is held for as many seconds as MiB are left and no longer.
+// What a held migration copies at: one page in each of the windows of 100 ms that QEMU counts in. Less is not possible:
+// a page always gets through, and what comes to 0 in a window is no limit. libvirt's own least is 1 MiB/s. Source: QEMU
+// migration/migration.c, XFER_LIMIT_RATIO and migration_iteration_run.
 constexpr std::uint64_t kHeldBandwidth = 10 * 4096;
 constexpr milliseconds kHeldDowntime{1};
 

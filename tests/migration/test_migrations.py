@@ -139,17 +139,15 @@ def test_bandwidth_and_downtime_limit_change_on_the_way(guest, there, migrations
 def test_a_held_idle_guest_stays_and_goes_at_once_when_let_go(guest, there, migrations):
     here = guest.host
     running = migrations.migrate(guest, there, bandwidth_mib_s=32, downtime_limit_ms=1)
-    migrations.wait_until(guest, lambda now: 0 < now["remaining"] < 24 * MIB)
-    migrations.ask("bandwidth", guest, mib_s=1)
-    few = migrations.wait_until(guest, lambda now: 0 < now["remaining"] < MIB // 4, timeout=40)
+    migrations.wait_until(guest, lambda now: 0 < now["remaining"] < 64 * MIB)
     migrations.ask("hold", guest)
-    # What was left is gone in some seconds; then it lives on what the guest dirties, pass after pass.
-    time.sleep(15)
+    time.sleep(1)  # QEMU finishes the 100 ms that it is in
+    held = migrations.progress(guest)
+    time.sleep(8)
     still = migrations.progress(guest)
-    assert not running.done(), f"it went; held with {few}"
-    assert still["iterations"] > few["iterations"] and still["remaining"] < 16 * MIB, (few, still)
+    assert not running.done()
+    assert 8 * 5 * 4096 < held["remaining"] - still["remaining"] < 2 * MIB, (held, still)  # it trickles
     assert_runs_on(guest, here, there)
-    still = migrations.progress(guest)
     let_go = time.monotonic()
     migrations.ask("downtime-limit", guest, ms=300)
     migrations.ask("bandwidth", guest, mib_s=2000)
@@ -161,16 +159,16 @@ def test_a_held_idle_guest_stays_and_goes_at_once_when_let_go(guest, there, migr
 
 def test_post_copy_takes_the_guest_over_before_its_memory(guest, there, migrations, storage):
     here = guest.host
-    guest.check("dd if=/dev/urandom of=/run/much bs=1M count=100 2>&1; sha256sum </run/much >/run/sum")
+    guest.check("dd if=/dev/urandom of=/tmp/much bs=1M count=48 2>&1 && sha256sum </tmp/much >/tmp/sum")
     running = migrations.migrate(guest, there, post_copy=True, bandwidth_mib_s=4)
     try:
         migrations.wait_until(guest, lambda now: now["iterations"] >= 1 and now["remaining"] < now["total"])
         migrations.ask("post-copy", guest)
         running.result(60)
         assert_runs_on(guest, there, here)
-        guest.check("sha256sum </run/much | cmp - /run/sum")
+        guest.check("sha256sum </tmp/much | cmp - /tmp/sum")
     finally:
-        guest.check("rm -f /run/much")
+        guest.check("rm -f /tmp/much")
 
 
 def test_a_destination_that_nobody_listens_at_leaves_the_guest_here(guest, there, migrations, storage):

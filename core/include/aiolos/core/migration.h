@@ -89,12 +89,17 @@ class Migrations {
   virtual Result<void> set_downtime_limit(const std::string& domain, std::chrono::milliseconds limit) = 0;
   /// @param mib_s from 1.
   virtual Result<void> set_bandwidth(const std::string& domain, std::uint64_t mib_s) = 0;
-  /// Keeps a running migration from switching over: QEMU goes on copying, at a trickle. set_bandwidth() and
-  /// set_downtime_limit() let it go, both of them, and it switches over as soon as what is left fits the limit.
+  /// Keeps a running migration from switching over: QEMU goes on copying, but only 10 pages a second.
+  /// set_downtime_limit() and set_bandwidth(), both of them, let it go; it switches over when what is left fits the
+  /// limit.
   ///
-  /// A downtime limit alone holds a guest that writes much, and no other: QEMU switches over whatever the limit is when
-  /// a pass finds nothing left, so an idle guest is gone in one. Call it while a few MiB are left: the less is left,
-  /// the sooner it goes when let go; what the guest writes meanwhile is to be copied as well.
+  /// Call it while some MiB are left, and look more often as they get fewer. QEMU switches over, whatever the limit is,
+  /// as soon as a pass finds nothing left: a limit of 1 ms alone holds a guest that writes much, and an idle one (3
+  /// pages a second here) is gone in its second pass. Held, that one stays for 25 s for each MiB that was left, and by
+  /// a bandwidth of 1 MiB/s, libvirt's least, for one second. Memory that is all zeros costs nothing to send: what is
+  /// left may fall by 100 MiB within 20 ms. Measured with QEMU 7.2 and an idle guest of 384 MiB: held for 25 s with 8
+  /// to 93 MiB left, then over 0.5 to 0.9 s after it was let go, with a downtime of 55 to 329 ms under a limit of 300
+  /// ms.
   virtual Result<void> hold(const std::string& domain) = 0;
   /// From now on pages are fetched after the guest has moved; the settings must have allowed it.
   virtual Result<void> start_post_copy(const std::string& domain) = 0;
