@@ -4,6 +4,7 @@
 Whatever happens, the guest is on exactly one host afterwards, and its volumes are connected there and nowhere else.
 """
 
+import contextlib
 import json
 import os
 import shlex
@@ -19,7 +20,7 @@ from test_migrations import check_load, start_verifying_load
 
 MIB = 1 << 20
 SIZE = 64 * MIB
-SLOW = ("--bandwidth", "8")  # the guest takes some seconds then
+SLOW = ("--bandwidth", "16")  # the guest takes some seconds then
 
 
 class Side:
@@ -101,7 +102,7 @@ def assert_settled(guest, has: Side, has_not: Side) -> None:
     assert "vdb" in domain_disks(guest)
 
 
-def wait_for(condition, what: str, timeout: float = 60) -> None:
+def wait_for(condition, what: str, timeout: float = 120) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen"
@@ -251,9 +252,9 @@ def test_a_destination_whose_libvirt_dies_costs_nothing(sides, guest, volume):
 
 # ---- aiolos-engine --------------------------------------------------------------------------------------------------
 
-@pytest.fixture
-def served(hosts, kept_guest, storage):
-    """A guest whose memory is shared, a volume that the first host's engine serves it, and both sides."""
+@contextlib.contextmanager
+def engine_guest(hosts, kept_guest, volume: Volume):
+    """A guest whose memory is shared, the two sides, and the disk that the first one's engine serves it."""
     while kept_guest:
         kept_guest.pop().destroy()  # there is room for one guest
     guest = MobileGuest(hosts[0], shared_memory=True).start()
@@ -261,12 +262,33 @@ def served(hosts, kept_guest, storage):
         for host in hosts:
             host.start_engine()
         here, there = (Side(host, guest, "engine") for host in hosts)
-        volume = make_volume(storage)
         yield guest, here, there, attach(here, guest, volume)
     finally:
         guest.destroy()
         for host in hosts:
             host.engine.close()
+
+
+@pytest.fixture
+def served(hosts, kept_guest, volume):
+    with engine_guest(hosts, kept_guest, volume) as made:
+        yield made
+
+
+@pytest.fixture
+def slow_volume(volume, storage):
+    """It takes 50 ms for each request."""
+    backing = volume.path.rename(storage / "backing")
+    volume.path.touch()
+    (storage / "control").write_text("delay 50000\n")
+    program = aiolos_binary().parent / "slow_file"
+    process = subprocess.Popen([str(program), str(volume.path), str(backing), str(storage / "control")])
+    try:
+        wait_for(lambda: os.path.ismount(volume.path), "the mount", timeout=10)
+        yield volume
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def served_disks(side: Side) -> list[dict]:
@@ -285,14 +307,14 @@ def test_an_engine_disk_moves_to_the_other_engine(served):
     check_load(guest, seconds=60)
 
 
-def test_a_drain_that_stays_too_long_keeps_the_guest_here(served):
-    guest, here, there, device = served
-    start_verifying_load(guest, device, seconds=20)
-    error = Move(here, there, guest, "--max-drain", "1us", "--deadline", "8s").end(expect=TRY_AGAIN)["error"]
-    assert "its drain would take" in error["message"]
-    assert_settled(guest, here, there)
-    assert (len(served_disks(here)), len(served_disks(there))) == (1, 0)
-    check_load(guest, seconds=60)
+def test_a_drain_that_stays_too_long_keeps_the_guest_here(hosts, kept_guest, slow_volume):
+    with engine_guest(hosts, kept_guest, slow_volume) as (guest, here, there, device):
+        start_verifying_load(guest, device, seconds=25)
+        error = Move(here, there, guest, "--max-drain", "5ms", "--deadline", "8s").end(expect=TRY_AGAIN)["error"]
+        assert "its drain would take" in error["message"]
+        assert_settled(guest, here, there)
+        assert (len(served_disks(here)), len(served_disks(there))) == (1, 0)
+        check_load(guest, seconds=60)
 
 
 @pytest.mark.parametrize("moment", ["migrating", "arrived"])
