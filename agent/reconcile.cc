@@ -74,7 +74,8 @@ Result<std::vector<ReconcileEntry>> AttachmentFlows::settle_guest(const std::str
   });
 }
 
-std::vector<ReconcileEntry> AttachmentFlows::settle_all(const std::vector<AttachmentRecord>& records, Settle bring_to_end) {
+std::vector<ReconcileEntry> AttachmentFlows::settle_all(const std::vector<AttachmentRecord>& records,
+                                                        Settle bring_to_end) {
   std::vector<ReconcileEntry> entries;
   for (const AttachmentRecord& record : records) {
     ReconcileEntry entry{
