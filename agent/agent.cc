@@ -106,6 +106,11 @@ class AgentImpl : public Agent {
   Result<PlanReport> plan(const std::string& domain, bool apply) override { return flows_->plan(domain, apply); }
   Result<std::vector<AttachmentListing>> attachments() override { return flows_->attachments(); }
   Result<std::vector<ReconcileEntry>> reconcile() override { return flows_->reconcile(); }
+  Result<MigrationReport> migrate(const MigrationRequest& request, MigrationPeer& peer,
+                                  const MigrationWatch& watch) override {
+    return flows_->migrate(request, peer, watch);
+  }
+  std::unique_ptr<MigrationPeer> arrival() override { return flows_->arrival(); }
 
  private:
   void log(LogLevel level, std::string_view message) const {

@@ -123,6 +123,11 @@ Result<AttachmentFlows::Lock> AttachmentFlows::lock_disk(const std::string& doma
   return locks_.acquire(disk_lock_key(domain_uuid, target), kLockTimeout);
 }
 
+Result<AttachmentFlows::Lock> AttachmentFlows::lock_migration(const std::string& domain_uuid,
+                                                              std::chrono::milliseconds timeout) {
+  return locks_.acquire("migration of " + domain_uuid, timeout);
+}
+
 std::string AttachmentFlows::disk_lock_key(const std::string& domain_uuid, const std::string& target) {
   return domain_uuid + ":" + target;
 }

@@ -4,6 +4,7 @@
 // when it is certain that no guest has it.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -12,6 +13,7 @@
 #include <string>
 
 #include "aiolos/agent/agent.h"
+#include "aiolos/agent/migrate.h"
 #include "decider.h"
 #include "guest_disks.h"
 #include "journal.h"
@@ -21,6 +23,12 @@ namespace aiolos {
 /// Whether the disk at a record's target may be the record's. While an attach or detach is unfinished it may as well be
 /// somebody else's: then only the very image is.
 bool may_be_of(const AttachmentRecord& record, const disk::DiskConfig& live);
+
+/// How long a migration waits for a reconcile to be done with its guest.
+constexpr std::chrono::seconds kMigrationLockTimeout{10};
+
+/// Refuses a hypervisor that can neither send a guest nor take one in. @param uri its connection.
+Result<void> check_can_migrate(const std::string& uri);
 
 /// Borrows all it is given. Safe from several threads; work on one target waits for its turn.
 class AttachmentFlows {
@@ -39,6 +47,8 @@ class AttachmentFlows {
   Result<AioBudget> aio_budget();
   Result<std::vector<AttachmentListing>> attachments();
   Result<std::vector<ReconcileEntry>> reconcile();
+  Result<MigrationReport> migrate(const MigrationRequest& request, MigrationPeer& peer, const MigrationWatch& watch);
+  std::unique_ptr<MigrationPeer> arrival();
 
  private:
   /// A volume that is connected and written down.
@@ -56,6 +66,9 @@ class AttachmentFlows {
   /// Null where the driver needs none.
   Result<Lock> lock_target(Driver& driver, const Json& connection_info);
   Result<Lock> lock_disk(const std::string& domain_uuid, const std::string& target);
+  /// Who has it settles that guest's volumes by itself. ErrorKind::retry if another has it.
+  Result<Lock> lock_migration(const std::string& domain_uuid,
+                              std::chrono::milliseconds timeout = kMigrationLockTimeout);
   static std::string disk_lock_key(const std::string& domain_uuid, const std::string& target);
   Result<GuestDisks> guest_disks(const std::string& domain);
   Result<DomainState> running_domain(const std::string& domain);
@@ -102,6 +115,16 @@ class AttachmentFlows {
   // What becomes of one volume in reconcile(), and why.
   using Settled = Result<std::pair<ReconcileEntry::Outcome, std::string>>;
   Settled settle(const AttachmentRecord& listed);
+  /// The same where the caller has the lock of the guest's migration.
+  Settled settle_disk(const AttachmentRecord& listed);
+  /// reconcile() of one guest, by who has the lock of its migration.
+  Result<std::vector<ReconcileEntry>> settle_guest(const std::string& domain_uuid);
+  using Settle = Settled (AttachmentFlows::*)(const AttachmentRecord&);
+  std::vector<ReconcileEntry> settle_all(const std::vector<AttachmentRecord>& records, Settle bring_to_end);
+  /// Open records of one guest of this hypervisor, oldest first.
+  Result<std::vector<AttachmentRecord>> records_of(const std::string& domain_uuid);
+  /// Reservations that were made while the guest was on another host get its process, which can be looked at now.
+  Result<void> name_process(const std::string& domain_uuid);
   Settled settle_attached(const AttachmentRecord& record, const disk::DiskConfig& disk);
   Settled keep(const AttachmentRecord& record, std::string reason);
   Settled undo(const AttachmentRecord& record, bool leftovers_possible, std::string reason);
@@ -115,6 +138,8 @@ class AttachmentFlows {
 
   class NewDisk;
   class EngineDisk;
+  class Arrival;
+  class Departure;
   /// AioContexts of this host that open volumes have claimed and their guests have not taken yet.
   Result<std::vector<ReservedContexts>> outstanding_reservations();
 

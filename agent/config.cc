@@ -61,19 +61,32 @@ Apply string_key(std::string& (*target)(Config&)) {
   };
 }
 
+/// A number of things.
+template <typename Number>
+Result<Number> count(const Reader& reader, const YAML::Node& node, Number least, Number most) {
+  const std::string expected = fmt::format("a number from {} to {}", least, most);
+  const auto text = scalar(reader, node, expected);
+  if (!text) return tl::unexpected(text.error());
+  std::int64_t value = 0;
+  if (!YAML::convert<std::int64_t>::decode(node, value) || value < 0 || static_cast<std::uint64_t>(value) < least ||
+      static_cast<std::uint64_t>(value) > most)
+    return reader.error(node, fmt::format("'{}' is not {}", *text, expected), fmt::format("write {}", expected));
+  return static_cast<Number>(value);
+}
+
 /// A key whose value is a number of things.
 template <typename Number>
 Apply count_key(Number least, Number most, Number& (*target)(Config&)) {
-  return [least, most, target](const Reader& reader, const YAML::Node& node, Config& config) -> Result<void> {
-    const std::string expected = fmt::format("a number from {} to {}", least, most);
-    const auto text = scalar(reader, node, expected);
-    if (!text) return tl::unexpected(text.error());
-    std::int64_t value = 0;
-    if (!YAML::convert<std::int64_t>::decode(node, value) || value < 0 || static_cast<std::uint64_t>(value) < least ||
-        static_cast<std::uint64_t>(value) > most)
-      return reader.error(node, fmt::format("'{}' is not {}", *text, expected), fmt::format("write {}", expected));
-    target(config) = static_cast<Number>(value);
-    return {};
+  return [least, most, target](const Reader& reader, const YAML::Node& node, Config& config) {
+    return count(reader, node, least, most).map([&](Number value) { target(config) = value; });
+  };
+}
+
+/// The same where no number is something else than any number.
+template <typename Number>
+Apply optional_key(Number least, Number most, void (*set)(Config&, Number)) {
+  return [least, most, set](const Reader& reader, const YAML::Node& node, Config& config) {
+    return count(reader, node, least, most).map([&](Number value) { set(config, value); });
   };
 }
 
@@ -199,6 +212,18 @@ Result<void> apply_data_planes(const Reader& reader, const YAML::Node& node, Con
   return {};
 }
 
+Apply flag_key(bool& (*target)(Config&)) { return word_key<bool>({{"true", true}, {"false", false}}, target); }
+
+Result<void> apply_compression(const Reader& reader, const YAML::Node& node, Config& config) {
+  if (!node.IsSequence()) return reader.error(node, "expected a list of methods", "write [xbzrle]");
+  for (const auto& entry : node) {
+    auto method = scalar(reader, entry, "a method");
+    if (!method) return tl::unexpected(method.error());
+    config.migration.settings.compression.push_back(std::move(*method));
+  }
+  return {};
+}
+
 const std::vector<Key>& keys() {
   static const std::vector<Key> table{
       {"libvirt", "uri", string_key([](Config& c) -> std::string& { return c.libvirt.uri; })},
@@ -234,6 +259,39 @@ const std::vector<Key>& keys() {
       {"data_plane", "storage", apply_data_planes},
       {"data_plane", "admin", path_key([](Config& c) -> std::string& { return c.data_plane.admin; })},
       {"data_plane", "sockets", path_key([](Config& c) -> std::string& { return c.data_plane.sockets; })},
+      {"migration", "peer", string_key([](Config& c) -> std::string& { return c.migration.peer; })},
+      {"migration", "uri", string_key([](Config& c) -> std::string& { return c.migration.settings.uri; })},
+      {"migration", "downtime_limit_ms",
+       optional_key<std::uint64_t>(
+           1, 2'000'000, [](Config& c, std::uint64_t value) { c.migration.settings.downtime_limit_ms = value; })},
+      {"migration", "downtime_steps",
+       count_key<unsigned>(1, 1000, [](Config& c) -> unsigned& { return c.migration.settings.downtime_steps; })},
+      {"migration", "downtime_step_delay_s",
+       optional_key<unsigned>(
+           0, 86'400,
+           [](Config& c, unsigned value) { c.migration.settings.downtime_step_delay = std::chrono::seconds(value); })},
+      {"migration", "bandwidth_mib_s",
+       optional_key<std::uint64_t>(
+           1, 1'000'000, [](Config& c, std::uint64_t value) { c.migration.settings.bandwidth_mib_s = value; })},
+      {"migration", "connections",
+       count_key<unsigned>(1, 255, [](Config& c) -> unsigned& { return c.migration.settings.connections; })},
+      {"migration", "compression", apply_compression},
+      {"migration", "auto_converge", flag_key([](Config& c) -> bool& { return c.migration.settings.auto_converge; })},
+      {"migration", "post_copy", flag_key([](Config& c) -> bool& { return c.migration.settings.post_copy; })},
+      {"migration", "post_copy_after_s",
+       optional_key<unsigned>(
+           1, 86'400, [](Config& c, unsigned value) { c.migration.post_copy_after = std::chrono::seconds(value); })},
+      {"migration", "tls", flag_key([](Config& c) -> bool& { return c.migration.settings.tls; })},
+      {"migration", "tls_destination",
+       string_key([](Config& c) -> std::string& { return c.migration.settings.tls_destination; })},
+      {"migration", "zero_copy", flag_key([](Config& c) -> bool& { return c.migration.settings.zero_copy; })},
+      {"migration", "persistent", flag_key([](Config& c) -> bool& { return c.migration.settings.persistent; })},
+      {"migration", "max_drain_ms",
+       optional_key<unsigned>(
+           1, 60'000, [](Config& c, unsigned value) { c.migration.max_drain = std::chrono::milliseconds(value); })},
+      {"migration", "deadline_s",
+       optional_key<unsigned>(1, 86'400,
+                              [](Config& c, unsigned value) { c.migration.deadline = std::chrono::seconds(value); })},
   };
   return table;
 }

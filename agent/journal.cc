@@ -166,7 +166,7 @@ Json redact(const Json& connection_info) {
   if (!connection_info.is_object()) return connection_info;
   Json copy = Json::object();
   for (const auto& [key, value] : connection_info.items())
-    copy[key] = is_secret_key(key) && !value.is_null() ? Json("***") : redact(value);
+    copy[key] = is_secret_key(key) && !value.is_null() ? Json(kRedacted) : redact(value);
   return copy;
 }
 

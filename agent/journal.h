@@ -53,6 +53,9 @@ struct AioReservation {
   std::string since;       ///< ISO 8601, UTC.
 };
 
+/// What stands in a redacted connection_info in the place of a secret.
+inline constexpr std::string_view kRedacted = "***";
+
 /// `connection_info` with the values of its secrets (passwords, keys) replaced, fit for disk and log.
 Json redact(const Json& connection_info);
 

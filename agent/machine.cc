@@ -9,6 +9,7 @@
 #include "aiolos/host/data_plane.h"
 #include "aiolos/host/host_probe.h"
 #include "aiolos/host/hypervisor.h"
+#include "aiolos/host/migrations.h"
 #include "aiolos/host/mount_table.h"
 #include "defaults.h"
 
@@ -35,7 +36,8 @@ class RealMachine : public Machine {
         host_probe_(make_host_probe()),
         hypervisor_(make_hypervisor(connection_)),
         secrets_(make_secret_store(connection_)),
-        data_plane_(make_data_plane(config.data_plane.admin)) {}
+        data_plane_(make_data_plane(config.data_plane.admin)),
+        migrations_(make_migrations(connection_)) {}
 
   Clock& clock() override { return *clock_; }
   CommandRunner& commands() override { return *commands_; }
@@ -45,6 +47,7 @@ class RealMachine : public Machine {
   Hypervisor& hypervisor() override { return *hypervisor_; }
   SecretStore& secrets() override { return *secrets_; }
   DataPlane& data_plane() override { return *data_plane_; }
+  Migrations& migrations() override { return *migrations_; }
 
  private:
   std::shared_ptr<LibvirtConnection> connection_;
@@ -56,6 +59,7 @@ class RealMachine : public Machine {
   std::unique_ptr<Hypervisor> hypervisor_;
   std::unique_ptr<SecretStore> secrets_;
   std::unique_ptr<DataPlane> data_plane_;
+  std::unique_ptr<Migrations> migrations_;
 };
 
 }  // namespace

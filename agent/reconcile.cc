@@ -53,10 +53,34 @@ Result<std::vector<ReconcileEntry>> AttachmentFlows::reconcile() {
   if (!book) return tl::unexpected(book.error());
   const auto records = (*book)->open_attachments();
   if (!records) return tl::unexpected(records.error());
-  for (const AttachmentRecord& record : *records) {
+  return settle_all(*records, &AttachmentFlows::settle);
+}
+
+Result<std::vector<AttachmentRecord>> AttachmentFlows::records_of(const std::string& domain_uuid) {
+  std::vector<AttachmentRecord> records;
+  if (!has_journal()) return records;
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  auto all = (*book)->open_attachments();
+  if (!all) return tl::unexpected(all.error());
+  for (AttachmentRecord& record : *all)
+    if (record.hypervisor == hypervisor_uri_ && record.domain_uuid == domain_uuid) records.push_back(std::move(record));
+  return records;
+}
+
+Result<std::vector<ReconcileEntry>> AttachmentFlows::settle_guest(const std::string& domain_uuid) {
+  return records_of(domain_uuid).map([this](const auto& records) {
+    return settle_all(records, &AttachmentFlows::settle_disk);
+  });
+}
+
+std::vector<ReconcileEntry> AttachmentFlows::settle_all(const std::vector<AttachmentRecord>& records,
+                                                        Settle bring_to_end) {
+  std::vector<ReconcileEntry> entries;
+  for (const AttachmentRecord& record : records) {
     ReconcileEntry entry{
         record.hypervisor, record.domain_name, record.domain_uuid, record.target, record.serial, Outcome::left, {}, {}};
-    if (auto settled = settle(record)) {
+    if (auto settled = (this->*bring_to_end)(record)) {
       std::tie(entry.outcome, entry.reason) = std::move(*settled);
     } else {
       entry.reason = settled.error().message;
@@ -72,6 +96,12 @@ AttachmentFlows::Settled AttachmentFlows::settle(const AttachmentRecord& listed)
   if (listed.hypervisor != hypervisor_uri_)
     return fail(ErrorKind::retry, fmt::format("it was attached through {}", listed.hypervisor),
                 fmt::format("aiolos reconcile --uri '{}'", listed.hypervisor));
+  // A guest that is on its way is settled by who moves it.
+  const auto lock = lock_migration(listed.domain_uuid, 0ms);
+  return lock ? settle_disk(listed) : tl::unexpected(lock.error());
+}
+
+AttachmentFlows::Settled AttachmentFlows::settle_disk(const AttachmentRecord& listed) {
   // Who works on it right now has the lock, and will bring it to its end.
   const auto lock = locks_.acquire(disk_lock_key(listed.domain_uuid, listed.target), 0ms);
   if (!lock) return tl::unexpected(lock.error());
@@ -104,6 +134,7 @@ AttachmentFlows::Settled AttachmentFlows::settle_attached(const AttachmentRecord
                                                           const disk::DiskConfig& disk) {
   const auto book = journal();
   if (!book) return tl::unexpected(book.error());
+  if (const auto named = name_process(record.domain_uuid); !named) return tl::unexpected(named.error());
   const auto unfinished = (*book)->unfinished_steps(record.id);
   if (!unfinished) return tl::unexpected(unfinished.error());
   if (contains(*unfinished, Step::detach)) {
@@ -121,6 +152,21 @@ AttachmentFlows::Settled AttachmentFlows::settle_attached(const AttachmentRecord
   if (contains(*unfinished, Step::limit))
     return keep(record, "attached; a change of its I/O limits was interrupted: run it again");
   return keep(record, "attached");
+}
+
+Result<void> AttachmentFlows::name_process(const std::string& domain_uuid) {
+  const auto book = journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto claimed = (*book)->aio_reservations();
+  if (!claimed) return tl::unexpected(claimed.error());
+  for (const AioReservation& claim : *claimed) {
+    if (claim.domain_uuid != domain_uuid || claim.pid) continue;
+    const auto pid = machine_.hypervisor().domain_pid(domain_uuid);
+    if (!pid) return tl::unexpected(pid.error());
+    if (!*pid) return {};
+    if (auto named = (*book)->reserve_aio(claim.attachment, *pid, claim.contexts); !named) return named;
+  }
+  return {};
 }
 
 AttachmentFlows::Settled AttachmentFlows::keep(const AttachmentRecord& record, std::string reason) {

@@ -20,6 +20,7 @@
 #include "batch.h"
 #include "input.h"
 #include "measure.h"
+#include "migrate.h"
 #include "render.h"
 #include "xml_reformat.h"
 
@@ -43,6 +44,7 @@ struct Options {
   std::string specs;
   std::vector<std::string> files;
   MeasureOptions measure;
+  MigrateOptions migrate;
 };
 
 /// Whether all of it got out is looked at once, at the end.
@@ -55,10 +57,15 @@ void print_json(const Json& value) {
   print(value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-Result<std::unique_ptr<Agent>> open_agent(const Options& options) {
+Result<Config> configuration(const Options& options) {
   auto config = find_config(options.config);
+  if (config && !options.uri.empty()) config->libvirt.uri = options.uri;
+  return config;
+}
+
+Result<std::unique_ptr<Agent>> open_agent(const Options& options) {
+  auto config = configuration(options);
   if (!config) return tl::unexpected(config.error());
-  if (!options.uri.empty()) config->libvirt.uri = options.uri;
   Agent::Options agent;
   agent.config = std::move(*config);
   const LogLevel least = options.verbose ? LogLevel::debug : LogLevel::warning;
@@ -230,6 +237,26 @@ Result<void> measure(const Options& options) {
   return {};
 }
 
+Result<void> migrate(const Options& options) {
+  const auto config = configuration(options);
+  if (!config) return tl::unexpected(config.error());
+  const auto agent = open_agent(options);
+  if (!agent) return tl::unexpected(agent.error());
+  const auto report = migrate(options.migrate, *config, **agent);
+  if (!report) return tl::unexpected(report.error());
+  if (options.json)
+    print_json(to_json(*report));
+  else
+    print(render(*report));
+  return {};
+}
+
+Result<void> migrate_receive(const Options& options) {
+  const auto agent = open_agent(options);
+  if (!agent) return tl::unexpected(agent.error());
+  return cli::migrate_receive(**agent, STDIN_FILENO, STDOUT_FILENO);
+}
+
 Result<void> attachments(const Options& options) {
   const auto agent = open_agent(options);
   if (!agent) return tl::unexpected(agent.error());
@@ -367,6 +394,15 @@ void declare(CLI::App& app, Options& options, Run& run) {
   add_hypervisor(command, options);
   command->add_flag("--apply", options.apply, "Change what can be changed while the guest runs");
   runs(command, plan);
+
+  command = add_command(app, "migrate", "Move a running guest with its volumes to another host", options);
+  add_migrate_options(command, options.migrate);
+  add_hypervisor(command, options);
+  runs(command, migrate);
+
+  command = add_command(app, "migrate-receive", "Answer an aiolos migrate that moves a guest to this host", options);
+  add_hypervisor(command, options);
+  runs(command, migrate_receive);
 
   command = add_command(app, "measure", "Compare AIO modes on this storage with QEMU's own block layer", options);
   add_measure_options(command, options.measure);

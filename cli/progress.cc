@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "aiolos/core/posix.h"
 
@@ -26,6 +27,11 @@ std::size_t columns_of(int fd) {
   return ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
+std::string fitted(std::string text, std::size_t columns) {
+  if (text.size() >= columns) text.resize(columns > 0 ? columns - 1 : 0);
+  return text;
+}
+
 }  // namespace
 
 std::string progress_text(const measure::Progress& progress, std::chrono::seconds elapsed, std::size_t columns) {
@@ -33,8 +39,7 @@ std::string progress_text(const measure::Progress& progress, std::chrono::second
   const auto full = static_cast<std::size_t>(share * kBar);
   std::string text = fmt::format("[{}{}] {:3.0f} %{}  {}", std::string(full, '#'), std::string(kBar - full, '-'),
                                  share * 100, left_text(progress, elapsed), progress.doing);
-  if (text.size() >= columns) text.resize(columns > 0 ? columns - 1 : 0);
-  return text;
+  return fitted(std::move(text), columns);
 }
 
 ProgressLine::ProgressLine(int fd) : fd_(fd), terminal_(::isatty(fd) == 1) {}
@@ -49,6 +54,10 @@ void ProgressLine::show(const measure::Progress& progress) {
   write_all(fd_,
             std::string(kClear) +
                 progress_text(progress, std::chrono::duration_cast<std::chrono::seconds>(elapsed), columns_of(fd_)));
+}
+
+void ProgressLine::show(std::string text) {
+  if (terminal_) write_all(fd_, std::string(kClear) + fitted(std::move(text), columns_of(fd_)));
 }
 
 }  // namespace aiolos::cli

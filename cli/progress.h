@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One line on a terminal that says how far a measurement has come and how long it will take.
+// One line on a terminal that says how far a measurement or a migration has come and how long it will take.
 #pragma once
 
 #include <chrono>
@@ -20,6 +20,8 @@ class ProgressLine {
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
   void show(const measure::Progress& progress);
+  /// @param text cut to the terminal's width.
+  void show(std::string text);
 
  private:
   const int fd_;

@@ -83,6 +83,29 @@ class AdminSocket : public DataPlane {
     return size_of(ask({{"command", "resize-disk"}, {"name", name}}));
   }
 
+  Result<std::vector<DiskDrain>> drains(const std::string& group) override {
+    const auto answer = ask({{"command", "stats"}});
+    if (!answer) return tl::unexpected(answer.error());
+    std::vector<DiskDrain> found;
+    for (const Json& disk : answer->value("disks", Json::array())) {
+      if (disk.value("group", "") != group) continue;
+      const Json figures = disk.value("drains", Json::object());
+      const auto microseconds = [&](const char* name) {
+        return std::chrono::microseconds(figures.value(name, std::int64_t{0}));
+      };
+      const std::string state = figures.value("state", "");
+      found.push_back({disk.value("name", ""), microseconds("forecast_us"), microseconds("bound_us"),
+                       state == "quiesce" || state == "stopped", figures.value("count", std::uint64_t{0}),
+                       microseconds("last_us")});
+    }
+    return found;
+  }
+
+  Result<void> switchover(const std::string& group, bool near) override {
+    const auto told = ask({{"command", "switchover"}, {"group", group}, {"near", near}});
+    return told ? Result<void>() : tl::unexpected(told.error());
+  }
+
  private:
   static Result<std::uint64_t> size_of(const Result<Json>& answer) {
     if (!answer) return tl::unexpected(answer.error());

@@ -7,13 +7,10 @@
 
 #include "aiolos/core/json.h"
 #include "aiolos/core/queue_plan.h"
+#include "aiolos/host/domain_document.h"
 #include "libvirt_connection.h"
 
 namespace aiolos {
-
-/// Of a `<domain>` document: vCPUs, `<iothreadids>`, `<defaultiothread>`, SCSI controllers. Pure; an empty guest of a
-/// document that is none.
-DomainEngines engines_of(const std::string& domain_xml);
 
 /// Puts QEMU's own numbers of an iothread in place. @param iothread an element of what query-iothreads returns. Pure;
 /// false if it is none of `engines`.

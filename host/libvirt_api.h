@@ -47,6 +47,14 @@ namespace aiolos {
   X(virDomainSetBlockIoTune)            \
   X(virDomainAddIOThread)               \
   X(virDomainSetIOThreadParams)         \
+  X(virDomainGetState)                  \
+  X(virDomainMigrateToURI3)             \
+  X(virDomainGetJobStats)               \
+  X(virDomainAbortJob)                  \
+  X(virDomainMigrateGetMaxDowntime)     \
+  X(virDomainMigrateSetMaxDowntime)     \
+  X(virDomainMigrateSetMaxSpeed)        \
+  X(virDomainMigrateStartPostCopy)      \
   X(virTypedParamsAddInt)               \
   X(virTypedParamsAddULLong)            \
   X(virTypedParamsAddString)            \

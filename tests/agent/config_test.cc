@@ -38,6 +38,10 @@ disk_cachemodes: {file: none, block: directsync, network: writeback}
 images: {preallocate: space}
 iscsi: {use_multipath: true, scan_attempts: 7, iface: "7"}
 plan: {automatic: false, max_iothreads: 2, max_threads: 128, aio_max_batch: 16, storage: {nfs: {iops: 5000, latency_ms: 2.5}}}
+migration: {peer: "ssh x", uri: "tcp://10.0.0.2", downtime_limit_ms: 400, downtime_steps: 4, downtime_step_delay_s: 5,
+            bandwidth_mib_s: 500, connections: 2, compression: [zstd], auto_converge: true, post_copy: true,
+            post_copy_after_s: 60, tls: true, tls_destination: b, zero_copy: true, persistent: false, max_drain_ms: 20,
+            deadline_s: 90}
 )",
                                    "x.yaml");
   ASSERT_TRUE(config) << describe(config.error());
@@ -57,6 +61,21 @@ plan: {automatic: false, max_iothreads: 2, max_threads: 128, aio_max_batch: 16, 
   EXPECT_EQ(config->plan.storage.at("nfs").iops, 5000);
   EXPECT_EQ(config->plan.storage.at("nfs").latency_ms, 2.5);
   EXPECT_EQ(config->plan.storage.at("nfs").source, "plan.storage.nfs");
+  EXPECT_EQ(config->migration.peer, "ssh x");
+  EXPECT_EQ(config->migration.max_drain, std::chrono::milliseconds(20));
+  EXPECT_EQ(config->migration.post_copy_after, std::chrono::seconds(60));
+  EXPECT_EQ(config->migration.deadline, std::chrono::seconds(90));
+  const MigrationSettings& migration = config->migration.settings;
+  EXPECT_EQ(migration.uri, "tcp://10.0.0.2");
+  EXPECT_EQ(migration.downtime_limit_ms, 400U);
+  EXPECT_EQ(migration.downtime_steps, 4U);
+  EXPECT_EQ(migration.downtime_step_delay, std::chrono::seconds(5));
+  EXPECT_EQ(migration.bandwidth_mib_s, 500U);
+  EXPECT_EQ(migration.connections, 2U);
+  EXPECT_EQ(migration.compression, std::vector<std::string>{"zstd"});
+  EXPECT_TRUE(migration.auto_converge && migration.post_copy && migration.tls && migration.zero_copy);
+  EXPECT_EQ(migration.tls_destination, "b");
+  EXPECT_FALSE(migration.persistent);
   EXPECT_EQ(config->sections.at("iscsi").value, (Json{{"use_multipath", true}, {"scan_attempts", 7}, {"iface", "7"}}));
 }
 

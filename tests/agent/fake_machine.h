@@ -2,8 +2,10 @@
 // A machine in memory: one guest, one image, and a record of everything that was done, in order.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,15 @@
 #include "aiolos/agent/agent.h"
 
 namespace aiolos::test {
+
+/// How the fake guest's migrations go.
+struct MigrationPlan {
+  unsigned ticks = 0;                        ///< How often its progress is looked at before it is over.
+  std::optional<std::uint64_t> downtime_ms;  ///< That it needs: under a lower limit it goes on and on.
+  std::optional<Error> fails;                ///< How it ends. After ErrorKind::retry the guest has left all the same.
+  std::function<void(unsigned tick)> on_tick = [](unsigned) {};
+  std::function<void(const MigrationOrder&)> arrives = [](const MigrationOrder&) {};  ///< The guest is there now.
+};
 
 struct World {
   std::vector<std::string> events;  ///< "connect", "attach vdb", ...
@@ -39,6 +50,10 @@ struct World {
   std::map<std::string, std::string> secrets;   ///< UUID by volume id.
   std::map<std::string, DataPlaneDisk> served;  ///< What the engine serves, by name.
   std::optional<Error> data_plane_fails;
+  DiskDrain drain;  ///< Of every disk that the engine serves.
+  MigrationPlan migration;
+  std::string xml_head;                   ///< Of the guest's migratable XML, before its devices.
+  std::optional<std::string> definition;  ///< The guest's persistent one.
 
   World() {
     host.kernel = version(6, 1);
@@ -51,10 +66,13 @@ struct World {
     host.cpus = 2;
     engines.engines.emplace_back();  // the main loop
   }
+  /// Safe from several threads, as migrations are.
   void happened(const std::string& event) {
+    const std::lock_guard lock(mutex);
     on_event(event);
     events.push_back(event);
   }
+  std::recursive_mutex mutex;  ///< An event may have others happen.
 };
 
 /// Time that passes only when somebody sleeps.
@@ -106,9 +124,129 @@ class FakeDataPlane : public DataPlane {
     world_.happened("resize " + world_.served.at(name).path);
     return std::uint64_t{1} << 30;
   }
+  Result<std::vector<DiskDrain>> drains(const std::string& group) override {
+    if (world_.data_plane_fails) return tl::unexpected(*world_.data_plane_fails);
+    std::vector<DiskDrain> found;
+    for (const auto& [name, disk] : world_.served) {
+      if (disk.group != group) continue;
+      found.push_back(world_.drain);
+      found.back().disk = name;
+    }
+    return found;
+  }
+  Result<void> switchover(const std::string&, bool near) override {
+    world_.happened(near ? "switchover is near" : "switchover is not near");
+    return {};
+  }
 
  private:
   World& world_;
+};
+
+/// Migrates the guest away while another thread looks on: each look at its progress is a tick.
+class FakeMigrations : public Migrations {
+ public:
+  explicit FakeMigrations(World& world) : world_(world) {}
+
+  Result<std::string> migratable_xml(const std::string&) override {
+    std::string xml = "<domain>" + world_.xml_head + "<devices>";
+    for (const auto& [target, disk] : world_.disks) xml += disk;
+    return xml + "</devices></domain>";
+  }
+  Result<std::optional<std::string>> persistent_xml(const std::string&) override { return world_.definition; }
+
+  Result<MigrationResult> migrate(const MigrationOrder& order) override {
+    world_.happened("migrate to " + order.destination);
+    std::unique_lock lock(mutex_);
+    order_ = order;
+    running_ = true;
+    tick_ = 0;
+    aborted_ = post_copy_ = held_ = false;
+    limit_ms_ = order.settings.downtime_limit_ms;
+    // The bound is for a test whose flow does not look.
+    const bool over = changed_.wait_for(lock, std::chrono::seconds(20), [&] { return is_over(); });
+    running_ = false;
+    if (!over) return fail(ErrorKind::bug, "nobody looked at the migration", "call progress()");
+    if (aborted_) return fail(ErrorKind::hypervisor, "operation aborted: migration out: canceled by client", "again");
+    const auto failure = world_.migration.fails;
+    if (!failure || failure->kind == ErrorKind::retry) {
+      world_.gone = true;
+      world_.migration.arrives(order);
+    }
+    if (failure) return tl::unexpected(*failure);
+    world_.happened("migrated");
+    return MigrationResult{std::chrono::milliseconds(100 * tick_), world_.migration.downtime_ms, tick_};
+  }
+
+  Result<std::optional<MigrationProgress>> progress(const std::string&) override {
+    std::unique_lock lock(mutex_);
+    if (!running_) return std::nullopt;
+    const unsigned tick = ++tick_;
+    MigrationProgress now;
+    now.elapsed = std::chrono::milliseconds(100 * tick);
+    now.total_bytes = std::uint64_t{1} << 30;
+    const unsigned all = std::max(world_.migration.ticks, 1u);
+    now.remaining_bytes = now.total_bytes / all * (all - std::min(tick, all));
+    now.bandwidth = now.total_bytes / all * 10;
+    now.iterations = 1;
+    now.downtime_ms = world_.migration.downtime_ms;
+    changed_.notify_all();
+    lock.unlock();  // what happens at a tick may steer it
+    world_.migration.on_tick(tick);
+    return now;
+  }
+
+  Result<void> set_downtime_limit(const std::string&, std::chrono::milliseconds limit) override {
+    world_.happened(fmt::format("downtime limit {} ms", limit.count()));
+    return steer([&] {
+      limit_ms_ = static_cast<std::uint64_t>(limit.count());
+      held_ = false;
+    });
+  }
+  Result<void> set_bandwidth(const std::string&, std::uint64_t mib_s) override {
+    world_.happened(fmt::format("bandwidth {} MiB/s", mib_s));
+    return steer([] {});
+  }
+  Result<void> hold(const std::string&) override {
+    world_.happened("hold");
+    return steer([&] { held_ = true; });
+  }
+  Result<void> start_post_copy(const std::string&) override {
+    world_.happened("post-copy");
+    return steer([&] { post_copy_ = true; });
+  }
+  Result<void> abort(const std::string&) override {
+    world_.happened("abort");
+    return steer([&] { aborted_ = true; });
+  }
+
+  /// The last one.
+  const MigrationOrder& order() const { return order_; }
+
+ private:
+  template <typename Change>
+  Result<void> steer(Change change) {
+    const std::lock_guard lock(mutex_);
+    change();
+    changed_.notify_all();
+    return {};
+  }
+  bool is_over() const {
+    const auto needs = world_.migration.downtime_ms;
+    const bool fits = !needs || !limit_ms_ || *limit_ms_ >= *needs;
+    return aborted_ || post_copy_ || (tick_ >= world_.migration.ticks && fits && !held_);
+  }
+
+  World& world_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  MigrationOrder order_;
+  bool running_ = false;
+  bool aborted_ = false;
+  bool post_copy_ = false;
+  bool held_ = false;
+  unsigned tick_ = 0;
+  std::optional<std::uint64_t> limit_ms_;
 };
 
 class FakeMachine : public Machine,
@@ -118,7 +256,7 @@ class FakeMachine : public Machine,
                     public Hypervisor,
                     public SecretStore {
  public:
-  explicit FakeMachine(World& world) : world_(world), probe_(world), data_plane_(world) {}
+  explicit FakeMachine(World& world) : world_(world), probe_(world), data_plane_(world), migrations_(world) {}
 
   Clock& clock() override { return clock_; }
   CommandRunner& commands() override { return *this; }
@@ -128,6 +266,7 @@ class FakeMachine : public Machine,
   Hypervisor& hypervisor() override { return *this; }
   SecretStore& secrets() override { return *this; }
   DataPlane& data_plane() override { return data_plane_; }
+  FakeMigrations& migrations() override { return migrations_; }
 
   Result<CommandResult> run(const Command& command) override {
     world_.happened(command.argv.front());
@@ -152,7 +291,7 @@ class FakeMachine : public Machine,
   Result<DomainState> find_domain(const std::string& domain) override {
     if (world_.gone || (domain != "guest" && domain != "uuid-1"))
       return fail(ErrorKind::bad_input, "no domain '" + domain + "'", "none");
-    return DomainState{"guest", "uuid-1", world_.running, false};
+    return DomainState{"guest", "uuid-1", world_.running, world_.definition.has_value()};
   }
   Result<std::string> domain_xml(const std::string&) override {
     std::string xml = "<domain><devices>";
@@ -173,6 +312,7 @@ class FakeMachine : public Machine,
         const auto found = world_.set.find(fmt::format("{} {}", engine.id, to_string(property)));
         return found == world_.set.end() ? std::nullopt : std::optional(found->second);
       };
+      if (const auto poll = value(EngineProperty::poll_max_ns)) engine.poll_max_ns = *poll;
       if (const auto most = value(EngineProperty::thread_pool_max)) engine.pool_max = static_cast<unsigned>(*most);
       if (const auto least = value(EngineProperty::thread_pool_min)) engine.pool_min = static_cast<unsigned>(*least);
     }
@@ -244,6 +384,7 @@ class FakeMachine : public Machine,
   World& world_;
   FakeHostProbe probe_;
   FakeDataPlane data_plane_;
+  FakeMigrations migrations_;
   FakeClock clock_{world_.wall};
 };
 

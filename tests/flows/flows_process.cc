@@ -103,6 +103,7 @@ class MachineWithoutGuests : public Machine {
   Hypervisor& hypervisor() override { return guests_; }
   SecretStore& secrets() override { return real_->secrets(); }
   DataPlane& data_plane() override { return real_->data_plane(); }
+  Migrations& migrations() override { return real_->migrations(); }
 
  private:
   std::unique_ptr<Machine> real_;

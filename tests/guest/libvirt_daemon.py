@@ -125,6 +125,10 @@ class LibvirtDaemon(Managed):
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(self.socket)) == 0
 
+    def command(self, *command: object) -> list[str]:
+        """The command line that runs a command where this daemon is qemu:///system, and its pid files are found."""
+        return self._namespaces.command(*command)
+
     def stop(self) -> None:
         """End the daemon. Its guests go on."""
         stop(self.process)

@@ -135,5 +135,34 @@ TEST_F(DataPlaneTest, RefusesAPathThatIsNoSockets) {
   EXPECT_EQ(make_data_plane(std::string(200, 'x'))->resize("x").error().kind, ErrorKind::configuration);
 }
 
+TEST_F(DataPlaneTest, TellsTheDrainsOfOneGuest) {
+  const auto disk = [](const char* name, const char* group, int forecast) {
+    return Json{
+        {"name", name},
+        {"group", group},
+        {"drains",
+         {{"state", "stopped"}, {"forecast_us", forecast}, {"bound_us", 20000}, {"count", 3}, {"last_us", 700}}}};
+  };
+  answer({list({disk("a-vdb", "a", 1200), disk("b-vdb", "b", 9)})});
+  const auto drains = engine()->drains("a");
+  finished();
+  ASSERT_TRUE(drains);
+  EXPECT_EQ(asked_[0]["command"], "stats");
+  ASSERT_EQ(drains->size(), 1U);
+  EXPECT_EQ(drains->front().disk, "a-vdb");
+  EXPECT_EQ(drains->front().forecast.count(), 1200);
+  EXPECT_EQ(drains->front().bound.count(), 20000);
+  EXPECT_TRUE(drains->front().stopped);
+  EXPECT_EQ(drains->front().count, 3U);
+  EXPECT_EQ(drains->front().last.count(), 700);
+}
+
+TEST_F(DataPlaneTest, SaysThatTheSwitchoverIsNear) {
+  answer({ok(Json::object())});
+  EXPECT_TRUE(engine()->switchover("a", true));
+  finished();
+  EXPECT_EQ(asked_[0], Json({{"command", "switchover"}, {"group", "a"}, {"near", true}}));
+}
+
 }  // namespace
 }  // namespace aiolos

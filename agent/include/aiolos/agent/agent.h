@@ -11,11 +11,13 @@
 #include <vector>
 
 #include "aiolos/agent/config.h"
+#include "aiolos/agent/migrate.h"
 #include "aiolos/core/aio_policy.h"
 #include "aiolos/core/attachment.h"
 #include "aiolos/core/facts.h"
 #include "aiolos/core/interfaces.h"
 #include "aiolos/core/json_document.h"
+#include "aiolos/core/migration.h"
 #include "aiolos/core/queue_plan.h"
 
 namespace aiolos {
@@ -38,6 +40,7 @@ class Machine {
   virtual Hypervisor& hypervisor() = 0;
   virtual SecretStore& secrets() = 0;
   virtual DataPlane& data_plane() = 0;
+  virtual Migrations& migrations() = 0;
 };
 
 /// The real one.
@@ -239,6 +242,16 @@ class AIOLOS_API Agent {
   /// disk the guest has is finished, any other is undone, an interrupted detach is finished, and what a guest holds is
   /// kept. What other processes work on right now is left to them. One volume's error does not keep the others.
   virtual Result<std::vector<ReconcileEntry>> reconcile() = 0;
+
+  /// Moves a running guest with the volumes that Aiolos attached to it to another host: they are connected there first,
+  /// libvirt migrates, then they are disconnected here. A failure leaves the guest here with them, and nothing there;
+  /// one of kind retry may also mean that it is not known where the guest is, and says so. Returns when it is over.
+  /// @param peer the destination, borrowed.
+  virtual Result<MigrationReport> migrate(const MigrationRequest& request, MigrationPeer& peer,
+                                          const MigrationWatch& watch) = 0;
+
+  /// The destination's side of one migration to this host. Borrows this agent.
+  virtual std::unique_ptr<MigrationPeer> arrival() = 0;
 };
 
 }  // namespace aiolos

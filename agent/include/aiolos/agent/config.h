@@ -3,13 +3,16 @@
 // packaging/aiolos.yaml.
 #pragma once
 
+#include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "aiolos/core/aio_policy.h"
 #include "aiolos/core/json.h"
+#include "aiolos/core/migration.h"
 #include "aiolos/core/queue_plan.h"
 #include "aiolos/core/vocabulary.h"
 
@@ -61,6 +64,13 @@ struct Config {
     std::string admin = "/run/aiolos/engine.sock";              ///< The daemon's admin socket.
     std::string sockets = "/run/aiolos/disks";                  ///< Folder of the disks' sockets.
   } data_plane;
+  struct {
+    std::string peer;            ///< The command that answers for a destination; empty: over ssh.
+    MigrationSettings settings;  ///< What the command line does not say.
+    std::optional<std::chrono::microseconds> max_drain;
+    std::optional<std::chrono::seconds> post_copy_after;
+    std::chrono::seconds deadline{600};
+  } migration;
   std::map<std::string, RawSection, std::less<>> sections;  ///< Every section as written, by top-level key.
 };
 

@@ -250,6 +250,16 @@ struct DataPlaneDisk {
   unsigned queues = 1;  ///< Rings that it offers.
 };
 
+/// What drains of a disk take, as aiolos-engine knows it.
+struct DiskDrain {
+  std::string disk;                       ///< DataPlaneDisk::name.
+  std::chrono::microseconds forecast{0};  ///< Now.
+  std::chrono::microseconds bound{0};     ///< At most, while the guest migrates; 0: there is no bound.
+  bool stopped = false;                   ///< Its guest has been stopped, or is being.
+  std::uint64_t count = 0;                ///< Drains so far.
+  std::chrono::microseconds last{0};      ///< What the last one took.
+};
+
 /// The host's aiolos-engine. Every call has a bound: ErrorKind::retry names the daemon's socket if it does not answer.
 class DataPlane {
  public:
@@ -261,6 +271,11 @@ class DataPlane {
   virtual Result<void> withdraw(const std::string& name) = 0;
   /// Looks at the disk's size again and tells its guest. @return bytes.
   virtual Result<std::uint64_t> resize(const std::string& name) = 0;
+  /// What drains of a guest's disks take; empty if it serves none of them.
+  virtual Result<std::vector<DiskDrain>> drains(const std::string& group) = 0;
+  /// Whether the guest is about to be stopped: then its disks take less. Takes effect with the guest's first disk that
+  /// migrates; a guest that it does not know is success.
+  virtual Result<void> switchover(const std::string& group, bool near) = 0;
 };
 
 /// What this host's kernel says: versions, sysctls, io_uring. Only reads.
