@@ -10,8 +10,8 @@
 
 namespace aiolos {
 
-/// Of a `<domain>` document: vCPUs, `<iothreadids>`, `<defaultiothread>`, SCSI controllers. An empty guest of a document
-/// that is none.
+/// Of a `<domain>` document: vCPUs, `<iothreadids>`, `<defaultiothread>`, SCSI controllers. An empty guest of a
+/// document that is none.
 DomainEngines engines_of(const std::string& domain_xml);
 
 /// The document with other disks in the places of its own: libvirt compares those of a migrating guest in their order.
