@@ -11,7 +11,7 @@ using namespace std::chrono_literals;
 // The least that can be set. Alone it holds a guest that writes much, and for the others most of the copying.
 constexpr std::chrono::milliseconds kHeldDowntime = 1ms;
 // Below it, or what is sent in half a second, a held copy trickles: at full speed the rest could be gone between two
-// looks, and QEMU switches over when nothing is left whatever the limit is. Pages of zeros cost nothing to send: 100
+// looks, and QEMU switches over when nothing is left whatever the limit is. Pages of zeros cost nothing to send: 40
 // MiB of them were gone within 20 ms.
 constexpr std::uint64_t kLittle = std::uint64_t{128} << 20;
 // Near is what is sent within so many downtime limits; it stays near up to twice that.

@@ -97,9 +97,9 @@ class Migrations {
   /// as soon as a pass finds nothing left: a limit of 1 ms alone holds a guest that writes much, and an idle one (3
   /// pages a second here) is gone in its second pass. Held, that one stays for 25 s for each MiB that was left, and by
   /// a bandwidth of 1 MiB/s, libvirt's least, for one second. Memory that is all zeros costs nothing to send: what is
-  /// left may fall by 100 MiB within 20 ms. Measured with QEMU 7.2 and an idle guest of 384 MiB: held for 25 s with 8
-  /// to 93 MiB left, then over 0.5 to 0.9 s after it was let go, with a downtime of 55 to 329 ms under a limit of 300
-  /// ms.
+  /// left may fall by 40 MiB within 20 ms, and by 136 within 300. Measured with QEMU 7.2 and an idle guest of 384 MiB:
+  /// held for 25 s with 8 to 93 MiB left, then over 0.5 to 0.9 s after it was let go, with a downtime of 55 to 329 ms
+  /// under a limit of 300 ms.
   virtual Result<void> hold(const std::string& domain) = 0;
   /// From now on pages are fetched after the guest has moved; the settings must have allowed it.
   virtual Result<void> start_post_copy(const std::string& domain) = 0;
