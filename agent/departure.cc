@@ -20,6 +20,8 @@ using Phase = MigrationStatus::Phase;
 
 // How often a migration is looked at; and one that may have to be held.
 constexpr auto kLook = 100ms;
+// A guest whose disks are idle at one look may be busy at the switchover: the longest drain of this time counts.
+constexpr auto kLately = 1s;
 constexpr auto kLookCloser = 20ms;
 // How long after a failure libvirt may need until it is known where the guest is.
 constexpr auto kSettleTimeout = 30s;
@@ -245,7 +247,7 @@ Result<void> AttachmentFlows::Departure::check_unchanged() {
 
 Result<MigrationResult> AttachmentFlows::Departure::move(const PreparedGuest& prepared) {
   settings_ = switchover_settings(request_);
-  const auto drain = drain_now();
+  const auto drain = drain_lately();
   first_ = drains_;
   told_ = steer_switchover(settings_, {0ms, {}, drain}, {});
   MigrationOrder order{domain_.uuid, request_.destination, prepared.xml, prepared.persistent_xml.value_or(""),
@@ -284,7 +286,7 @@ void AttachmentFlows::Departure::watch(std::future<Result<MigrationResult>>& mov
 
 void AttachmentFlows::Departure::steer(const MigrationProgress& progress) {
   const auto elapsed = flows_.machine_.clock().now() - began_;
-  const SwitchoverView view{std::chrono::duration_cast<std::chrono::milliseconds>(elapsed), progress, drain_now()};
+  const SwitchoverView view{std::chrono::duration_cast<std::chrono::milliseconds>(elapsed), progress, drain_lately()};
   if (const auto downtime = predicted_downtime(view)) downtime_ = downtime;
   const SwitchoverOrder order = steer_switchover(settings_, view, told_);
   tell(order);
@@ -349,7 +351,7 @@ Error AttachmentFlows::Departure::overdue_error(const SwitchoverView& view) cons
           {}};
 }
 
-std::optional<std::chrono::microseconds> AttachmentFlows::Departure::drain_now() {
+std::optional<std::chrono::microseconds> AttachmentFlows::Departure::drain_lately() {
   if (!is_engine_) return std::nullopt;
   const auto drains = flows_.machine_.data_plane().drains(domain_.uuid);
   if (!drains || drains->empty()) return std::nullopt;
@@ -359,6 +361,10 @@ std::optional<std::chrono::microseconds> AttachmentFlows::Departure::drain_now()
     // A disk that has stopped has nothing in flight any more: that would be no prediction.
     if (!drain.stopped) drains_[drain.disk] = drain;
   }
+  const auto now = flows_.machine_.clock().now();
+  lately_.emplace_back(now, longest);
+  std::erase_if(lately_, [&](const auto& seen) { return seen.first < now - kLately; });
+  for (const auto& [when, drain] : lately_) longest = std::max(longest, drain);
   return longest;
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "aiolos/core/switchover.h"
@@ -43,7 +44,8 @@ class AttachmentFlows::Departure {
   void tell(const SwitchoverOrder& order);
   void give_up(Error reason);
   Error overdue_error(const SwitchoverView& view) const;
-  std::optional<std::chrono::microseconds> drain_now();
+  /// The longest drain that was forecast lately; nullopt where nobody forecasts.
+  std::optional<std::chrono::microseconds> drain_lately();
   void show(MigrationStatus::Phase phase, const SwitchoverView& view) const;
   bool is_stopped() const { return watch_.stop && watch_.stop(); }
 
@@ -73,6 +75,7 @@ class AttachmentFlows::Departure {
   std::optional<Error> reason_;              ///< Why it was given up.
   std::map<std::string, DiskDrain> first_;   ///< Before the guest moved, by disk.
   std::map<std::string, DiskDrain> drains_;  ///< As they were last seen while it moved, by disk.
+  std::vector<std::pair<std::chrono::steady_clock::time_point, std::chrono::microseconds>> lately_;
   std::optional<std::chrono::microseconds> downtime_;
   bool is_engine_ = false;  ///< aiolos-engine serves disks of the guest.
 };

@@ -80,6 +80,7 @@ void DrainGovernor::finish(const Ticket& ticket, Time now) {
   } else {
     bytes_ -= ticket.bytes;
     transferred_ = now;
+    transfer_seconds_ += kSmoothing * (took - transfer_seconds_);
     ++window_transfers_;
     window_bytes_ += ticket.bytes;
     if (ticket.shallow) latencies_[latency_count_++ % latencies_.size()] = static_cast<float>(took);
@@ -121,7 +122,9 @@ DrainGovernor::Forecast DrainGovernor::forecast() const {
   forecast.bound = duration(bound(latency_p99_));
   forecast.feasible = forecast.bound <= settings_.target;
   // Requests overlap in the storage: the last one ends when the work has been done, and not before its own latency.
-  if (in_flight_ > 0) forecast.drain = duration(std::max(work(), latency_)) + settings_.overhead;
+  // Where that is not known yet, what transfers take in their queue is not less.
+  const double one = latency_known_since_ ? latency_ : transfer_seconds_;
+  if (in_flight_ > 0) forecast.drain = duration(std::max(work(), one)) + settings_.overhead;
   return forecast;
 }
 

@@ -162,6 +162,15 @@ TEST(DrainGovernor, PredictsWhatMostDrainsTakeAndPromisesWhatTheLongestDo) {
   EXPECT_GE(governor.forecast().bound, 30ms);
 }
 
+TEST(DrainGovernor, PredictsNoLessThanOneRequestTakesWhileTheLatencyIsNotKnown) {
+  SimulatedDisk disk({.latency = 50ms}, 16);
+  disk.run(300ms);
+  disk.depth = 1;
+  disk.run(60ms);
+  ASSERT_EQ(disk.governor.in_flight(), 1U);
+  EXPECT_GE(disk.governor.forecast().drain, 45ms);
+}
+
 TEST(DrainGovernor, StartsAlwaysOneAndFewOfAnUnknownDisk) {
   DrainGovernor governor;
   const DrainGovernor::Time now{};

@@ -126,7 +126,8 @@ class DrainGovernor {
   // What the storage can do.
   Peak transfers_per_second_;
   Peak bytes_per_second_;
-  double heavy_seconds_ = 0;  ///< Smoothed time of a heavy request.
+  double heavy_seconds_ = 0;     ///< Smoothed time of a heavy request.
+  double transfer_seconds_ = 0;  ///< What a transfer takes, its queue included; smoothed.
 
   // Seconds of one transfer with so few ahead of it that they do not account for a target. How long one takes among
   // many says nothing: by Little's law a queue looks like a latency.
