@@ -12,6 +12,12 @@
 namespace aiolos {
 namespace {
 
+using namespace std::chrono_literals;
+
+// The source's libvirt may know sooner than this host's that a guest does not come.
+constexpr auto kGoneTimeout = 30s;
+constexpr auto kGonePause = 500ms;
+
 bool is_served(const disk::DiskConfig& disk) { return disk.type == disk::SourceType::vhostuser; }
 
 tl::unexpected<Error> out_of_turn(std::string_view what) {
@@ -40,7 +46,7 @@ Result<std::string> with_prepared(const std::string& document, const std::vector
 
 std::unique_ptr<MigrationPeer> AttachmentFlows::arrival() { return std::make_unique<Arrival>(*this); }
 
-Result<void> AttachmentFlows::Arrival::check_may_come(const MovingGuest& guest) {
+Result<void> AttachmentFlows::Arrival::check_may_come(const MovingGuest& guest, bool rehearse) {
   if (auto able = check_can_migrate(flows_.hypervisor_uri_); !able) return able;
   const auto here = flows_.machine_.hypervisor().find_domain(guest.uuid);
   if (!here && here.error().kind != ErrorKind::bad_input) return tl::unexpected(here.error());
@@ -48,6 +54,7 @@ Result<void> AttachmentFlows::Arrival::check_may_come(const MovingGuest& guest) 
     return fail(ErrorKind::refused,
                 fmt::format("guest '{}' ({}) runs on the destination already", guest.name, guest.uuid),
                 "name another destination; if it came with an earlier migration, run aiolos reconcile on both hosts");
+  if (rehearse) return {};
   const auto left = flows_.settle_guest(guest.uuid);
   return left ? all_settled(*left) : tl::unexpected(left.error());
 }
@@ -66,7 +73,7 @@ Result<PreparedGuest> AttachmentFlows::Arrival::prepare(const MovingGuest& guest
   if (!uuid_.empty()) return out_of_turn("prepare");
   auto lock = flows_.lock_migration(guest.uuid);
   if (!lock) return tl::unexpected(lock.error());
-  if (auto may = check_may_come(guest); !may) return tl::unexpected(may.error());
+  if (auto may = check_may_come(guest, rehearse); !may) return tl::unexpected(may.error());
   auto disks = GuestDisks::parse(guest.xml);
   if (!disks) return tl::unexpected(disks.error());
   open_flows(guest, *disks);
@@ -227,14 +234,28 @@ void AttachmentFlows::Arrival::restore_engines(std::vector<std::string>& notes) 
                     describe(done.error()), name_));
 }
 
+Result<bool> AttachmentFlows::Arrival::stays() {
+  Clock& clock = flows_.machine_.clock();
+  const auto deadline = clock.now() + kGoneTimeout;
+  auto here = has_guest();
+  while (here && *here && clock.now() < deadline) {
+    clock.sleep_until(clock.now() + kGonePause);
+    here = has_guest();
+  }
+  return here;
+}
+
 Result<void> AttachmentFlows::Arrival::cancel() {
   if (uuid_.empty() || !lock_) return {};
-  const auto here = has_guest();
+  const auto here = stays();
   if (!here) return tl::unexpected(here.error());
   Result<void> done;
   if (*here) {
     const auto settled = flows_.settle_guest(uuid_);
     done = settled ? all_settled(*settled) : tl::unexpected(settled.error());
+    if (done)
+      done = fail(ErrorKind::retry, fmt::format("guest '{}' is on the destination and keeps its volumes there", name_),
+                  "see on which host it runs, then run aiolos reconcile on both");
   } else {
     for (const auto& [target, xml] : prepared_)
       if (auto detached = incoming_->detach(uuid_, target, /*force=*/false); !detached && done) done = detached;

@@ -25,8 +25,10 @@ class AttachmentFlows::Arrival final : public MigrationPeer {
   Result<void> cancel() override;
 
  private:
-  /// That it may come here, and nothing of an earlier attempt is left.
-  Result<void> check_may_come(const MovingGuest& guest);
+  /// That it may come here. Undoes what an earlier attempt has left, unless it is a rehearsal.
+  Result<void> check_may_come(const MovingGuest& guest, bool rehearse);
+  /// Whether the guest is here once libvirt is done with one that does not come after all.
+  Result<bool> stays();
   /// The flows as if the guest were here.
   void open_flows(const MovingGuest& guest, GuestDisks disks);
   Result<PreparedDisk> prepare_disk(const MovingVolume& volume, const disk::DiskConfig& before, bool rehearse);

@@ -33,6 +33,12 @@ bool has_redacted(const Json& value) {
   return value.is_structured() && std::any_of(value.begin(), value.end(), has_redacted);
 }
 
+/// Whether two connection_info, of two hosts, can be of one volume. A guest that moved to another would write over it.
+bool is_same_volume(const Json& given, const Json& known) {
+  const auto same = [&](const char* key) { return given.value(key, Json()) == known.value(key, Json()); };
+  return given.is_object() && same("driver_volume_type") && same("serial");
+}
+
 double milliseconds_of(std::chrono::microseconds time) { return static_cast<double>(time.count()) / 1000; }
 
 /// Keeps the program's signals away from the threads that are started while it lives: the one that migrates must not
@@ -98,7 +104,7 @@ Result<MigrationReport> AttachmentFlows::Departure::run() {
   show(Phase::settling, {});
   if (moved) return settle_moved(*moved);
   const Error error = reason_.value_or(moved.error());
-  switch (find_place()) {
+  switch (find_place(asked_ && moved.error().kind == ErrorKind::retry)) {
     case Place::there: {
       MigrationReport arrived = settle_moved({});
       arrived.notes.push_back(fmt::format("libvirt's own answer was lost: {}", describe(moved.error())));
@@ -124,10 +130,20 @@ Result<void> AttachmentFlows::Departure::look() {
   auto lock = flows_.lock_migration(domain_.uuid);
   if (!lock) return tl::unexpected(lock.error());
   lock_ = std::move(*lock);
+  if (auto alone = check_not_moving(); !alone) return alone;
   if (auto taken = take_records(); !taken) return taken;
   if (auto known = check_connections(); !known) return known;
   if (auto known = check_drains_known(); !known) return known;
   return read_guest();
+}
+
+/// What somebody else has begun is not to be steered or ended by us.
+Result<void> AttachmentFlows::Departure::check_not_moving() {
+  const auto moving = flows_.machine_.migrations().progress(domain_.uuid);
+  if (!moving) return tl::unexpected(moving.error());
+  if (!*moving) return {};
+  return fail(ErrorKind::retry, fmt::format("domain '{}' is being migrated already", domain_.name),
+              fmt::format("wait for the end of that, or end it: virsh domjobabort {}", domain_.name));
 }
 
 Result<void> AttachmentFlows::Departure::take_records() {
@@ -200,6 +216,14 @@ Result<MovingVolume> AttachmentFlows::Departure::moving_volume(const AttachmentR
   if (const auto given = request_.connections.find(record.target); given != request_.connections.end()) {
     volume.connection_info = given->at("connection_info");
     volume.disk_info = given->value("disk_info", record.disk_info);
+    if (!is_same_volume(volume.connection_info, record.connection_info))
+      return fail(
+          ErrorKind::refused,
+          fmt::format("the connection_info given for '{}' is of another volume: its driver_volume_type or serial "
+                      "is not that of the one that the guest has ({}, '{}')",
+                      record.target, record.volume_type, record.serial),
+          "give the connection_info of the same volume, as the destination is to connect it",
+          "connections/" + record.target);
   }
   if (!has_redacted(volume.connection_info)) return volume;
   return fail(
@@ -250,15 +274,17 @@ Result<MigrationResult> AttachmentFlows::Departure::move(const PreparedGuest& pr
   const auto drain = drain_lately();
   first_ = drains_;
   told_ = steer_switchover(settings_, {0ms, {}, drain}, {});
+  told_.post_copy = told_.near = false;  // these are told once it runs
   MigrationOrder order{domain_.uuid, request_.destination, prepared.xml, prepared.persistent_xml.value_or(""),
                        request_.settings};
-  if (request_.settings.downtime_limit_ms || told_.held)
+  if (request_.settings.downtime_limit_ms || told_.downtime_limit != kUsualDowntime)
     order.settings.downtime_limit_ms = static_cast<std::uint64_t>(told_.downtime_limit.count());
   order.settings.downtime_steps = 1;  // the others are told on the way
   if (auto same = check_unchanged(); !same) return tl::unexpected(same.error());
   if (is_stopped()) return tl::unexpected(stopped_error());
   if (auto begun = peer_.begin(); !begun) return tl::unexpected(begun.error());
   began_ = flows_.machine_.clock().now();
+  asked_ = true;
   std::future<Result<MigrationResult>> moving;
   {
     const SignalsElsewhere while_it_starts;
@@ -302,7 +328,10 @@ void AttachmentFlows::Departure::steer(const MigrationProgress& progress) {
 void AttachmentFlows::Departure::tell(const SwitchoverOrder& order) {
   Migrations& migrations = flows_.machine_.migrations();
   if (order.trickle) {
-    if (!told_.trickle && migrations.hold(domain_.uuid)) told_.trickle = true;
+    if (!told_.trickle) {
+      told_.trickle = migrations.hold(domain_.uuid).has_value();
+      told_.downtime_limit = 0ms;  // it was set on the way, even where the rest failed
+    }
   } else {
     bool free = true;  // a held guest goes only when both are set
     if (told_.trickle || order.bandwidth_mib_s != told_.bandwidth_mib_s)
@@ -383,10 +412,11 @@ void AttachmentFlows::Departure::show(Phase phase, const SwitchoverView& view) c
 
 // ---- after it -------------------------------------------------------------------------------------------------------
 
-AttachmentFlows::Departure::Place AttachmentFlows::Departure::find_place() {
+/// @param may_run libvirt was asked, and may still be at it.
+AttachmentFlows::Departure::Place AttachmentFlows::Departure::find_place(bool may_run) {
   Clock& clock = flows_.machine_.clock();
   const auto deadline = clock.now() + kSettleTimeout;
-  while (true) {
+  while (may_run) {
     const auto running = flows_.machine_.migrations().progress(domain_.uuid);
     if (running && !*running) break;
     if (running) (void)flows_.machine_.migrations().abort(domain_.uuid);
@@ -424,6 +454,13 @@ void AttachmentFlows::Departure::settle_here(std::vector<std::string>& notes) {
   lock_.reset();
 }
 
+/// A definition that stays here names the disks still, and settling by it would keep them connected.
+void AttachmentFlows::Departure::disconnect_all(std::vector<std::string>& notes) {
+  for (const AttachmentRecord& record : records_)
+    if (const auto done = flows_.disconnect_record(record, /*leftovers_possible=*/false, /*force=*/false); !done)
+      notes.push_back(fmt::format("'{}' stays connected on this host: {}", record.target, describe(done.error())));
+}
+
 MigrationReport AttachmentFlows::Departure::settle_moved(const MigrationResult& result) {
   if (is_engine_)
     if (const auto after = flows_.machine_.data_plane().drains(domain_.uuid))
@@ -440,6 +477,7 @@ MigrationReport AttachmentFlows::Departure::settle_moved(const MigrationResult& 
   else
     moved.notes.push_back(fmt::format("the guest has moved, but its destination says: {} ({})",
                                       describe(arrived.error()), arrived.error().next));
+  if (domain_.persistent && !request_.settings.persistent) disconnect_all(moved.notes);
   settle_here(moved.notes);
   return moved;
 }

@@ -28,6 +28,7 @@ class AttachmentFlows::Departure {
 
   // Before anything is begun.
   Result<void> look();
+  Result<void> check_not_moving();
   Result<void> take_records();
   Result<void> take_record(const AttachmentRecord& listed, const GuestDisks& guest);
   Result<MovingVolume> moving_volume(const AttachmentRecord& record) const;
@@ -50,10 +51,11 @@ class AttachmentFlows::Departure {
   bool is_stopped() const { return watch_.stop && watch_.stop(); }
 
   // After it.
-  Place find_place();
+  Place find_place(bool may_run);
   Error settle_failed(Error error);
   MigrationReport settle_moved(const MigrationResult& result);
   void settle_here(std::vector<std::string>& notes);
+  void disconnect_all(std::vector<std::string>& notes);
   MigrationReport report() const;
 
   AttachmentFlows& flows_;
@@ -72,6 +74,7 @@ class AttachmentFlows::Departure {
   SwitchoverSettings settings_;
   SwitchoverOrder told_;  ///< What QEMU and the engine have been told.
   std::chrono::steady_clock::time_point began_;
+  bool asked_ = false;                       ///< libvirt, to migrate.
   std::optional<Error> reason_;              ///< Why it was given up.
   std::map<std::string, DiskDrain> first_;   ///< Before the guest moved, by disk.
   std::map<std::string, DiskDrain> drains_;  ///< As they were last seen while it moved, by disk.

@@ -15,6 +15,11 @@ bool is_served(const disk::DiskConfig& disk) { return disk.type == disk::SourceT
 
 std::string plane_of(const disk::DiskConfig& disk) { return is_served(disk) ? "aiolos-engine" : "QEMU"; }
 
+/// The guest was told when it started that there is no write cache, and flushes none.
+bool is_written_through(const std::optional<CacheMode>& cache) {
+  return cache == CacheMode::writethrough || cache == CacheMode::directsync;
+}
+
 tl::unexpected<AttachFailure> nothing_attached(Error error) {
   return tl::unexpected(AttachFailure{std::move(error), /*gone=*/true});
 }
@@ -49,6 +54,8 @@ Result<disk::DiskConfig> keep_front_end(const disk::DiskConfig& before, disk::Di
   decided.geometry = before.geometry;
   decided.iotune = before.iotune;  // the limits of now, which are not those of connection_info any more
   disk::Driver& driver = decided.driver;
+  if (is_written_through(before.driver.cache) && !is_written_through(driver.cache))
+    driver.cache = uses_o_direct(driver.cache) ? CacheMode::directsync : CacheMode::writethrough;
   driver.queues = before.driver.queues;
   driver.queue_size = before.driver.queue_size;
   driver.ioeventfd = before.driver.ioeventfd;

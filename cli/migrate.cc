@@ -45,20 +45,29 @@ std::string authority_of(const std::string& uri) {
   return rest.substr(0, rest.find_first_of("/?"));
 }
 
+/// [user@]host and port of it; an IPv6 address stands in brackets, which ssh does not want.
+std::pair<std::string, std::string> host_and_port(const std::string& authority) {
+  const auto open = authority.find('[');
+  const auto close = authority.find(']');
+  const bool is_ipv6 = open != std::string::npos && close != std::string::npos && open < close;
+  const auto colon = authority.find(':', is_ipv6 ? close : 0);
+  const std::string port = colon == std::string::npos ? std::string() : authority.substr(colon + 1);
+  if (!is_ipv6) return {authority.substr(0, colon), port};
+  return {authority.substr(0, open) + authority.substr(open + 1, close - open - 1), port};
+}
+
 /// What starts the other side: as it was given, else over ssh to the destination's host.
 Result<std::vector<std::string>> peer_command(const std::string& given, const std::string& to) {
   if (!given.empty()) return CLI::detail::split_up(given);
-  const std::string authority = authority_of(to);
-  const auto colon = authority.rfind(':');
-  const std::string host = authority.substr(0, colon);
+  const auto [host, port] = host_and_port(authority_of(to));
   if (host.empty())
     return fail(ErrorKind::bad_input, fmt::format("'{}' names no host, on which aiolos could be asked", to),
                 "say how to start it there: --peer \"ssh HOST aiolos migrate-receive\"");
-  std::vector<std::string> command{"ssh", "-o", "BatchMode=yes"};
-  if (colon != std::string::npos && authority.find(']', colon) == std::string::npos &&
-      to.find("+ssh") != std::string::npos)
-    command.insert(command.end(), {"-p", authority.substr(colon + 1)});
-  command.insert(command.end(), {host, "aiolos", "migrate-receive"});
+  // A host that is gone is known in half a minute, and not by TCP's own two hours.
+  std::vector<std::string> command{"ssh", "-oBatchMode=yes", "-oConnectTimeout=15", "-oServerAliveInterval=5",
+                                   "-oServerAliveCountMax=6"};
+  if (!port.empty() && to.find("+ssh") != std::string::npos) command.insert(command.end(), {"-p", port});
+  command.insert(command.end(), {"--", host, "aiolos", "migrate-receive"});
   return command;
 }
 
@@ -95,7 +104,8 @@ Result<MigrationRequest> request_of(const MigrateOptions& options, const Config&
   if (options.max_drain_ms)
     request.max_drain = std::chrono::microseconds(whole<std::int64_t>(*options.max_drain_ms * 1000));
   if (options.post_copy_after_ms)
-    request.post_copy_after = std::chrono::seconds(whole<std::int64_t>(*options.post_copy_after_ms / 1000));
+    request.post_copy_after =
+        std::chrono::seconds(static_cast<std::int64_t>(std::ceil(*options.post_copy_after_ms / 1000)));
   if (options.deadline_ms)
     request.deadline =
         std::chrono::seconds(std::max<std::int64_t>(1, whole<std::int64_t>(*options.deadline_ms / 1000)));
@@ -252,6 +262,7 @@ Result<MigrationReport> migrate(const MigrateOptions& options, const Config& con
 
 Result<void> migrate_receive(Agent& agent, int input_fd, int output_fd) {
   const measure::SignalWatch watch;
+  ::signal(SIGPIPE, SIG_IGN);  // a source that has gone is settled, and not died of
   const auto peer = agent.arrival();
   Lines lines(input_fd);
   Conversation said;

@@ -33,6 +33,11 @@ void DrainGroup::tick(Time now) {
   if (quiesced_ && now - *quiesced_ > patience && !all_stopping()) quiesced_.reset();
 }
 
+bool DrainGroup::is_stopping(DiskId disk) const {
+  const auto found = disks_.find(disk);
+  return found != disks_.end() && found->second.stopping;
+}
+
 bool DrainGroup::all_stopping() const {
   return std::all_of(disks_.begin(), disks_.end(), [](const auto& each) { return each.second.stopping; });
 }
@@ -45,8 +50,7 @@ DrainGroup::State DrainGroup::state() const {
 }
 
 Mode DrainGroup::mode(DiskId disk) const {
-  const auto found = disks_.find(disk);
-  if (found != disks_.end() && found->second.stopping) return Mode::stopped;
+  if (is_stopping(disk)) return Mode::stopped;
   switch (state()) {
     case State::normal:
       return Mode::free;

@@ -53,8 +53,11 @@ void DiskGroup::switchover_near(bool near) {
 
 void DiskGroup::tick(Time now) {
   if (group_.state() != DrainGroup::State::quiesce) return;
-  const auto busy = [](const DrainGovernor* governor) { return governor->in_flight() > 0; };
-  if (std::any_of(governors_.begin(), governors_.end(), busy)) group_.draining(now);
+  // Only of disks that QEMU waits for: another one's storage may hang, and its guest would stand still with it.
+  const auto drains = [this](const DrainGovernor* each) {
+    return group_.is_stopping(id(*each)) && each->in_flight() > 0;
+  };
+  if (std::any_of(governors_.begin(), governors_.end(), drains)) group_.draining(now);
   group_.tick(now);
   apply();
 }

@@ -21,6 +21,7 @@ struct MigrationPlan {
   std::optional<std::uint64_t> downtime_ms;  ///< That it needs: under a lower limit it goes on and on.
   std::optional<Error> fails;                ///< How it ends. After ErrorKind::retry the guest has left all the same.
   std::function<void(unsigned tick)> on_tick = [](unsigned) {};
+  bool others = false;  ///< Somebody else migrates the guest.
   std::function<void(const MigrationOrder&)> arrives = [](const MigrationOrder&) {};  ///< The guest is there now.
 };
 
@@ -180,6 +181,7 @@ class FakeMigrations : public Migrations {
 
   Result<std::optional<MigrationProgress>> progress(const std::string&) override {
     std::unique_lock lock(mutex_);
+    if (!running_ && world_.migration.others) return MigrationProgress{};
     if (!running_) return std::nullopt;
     const unsigned tick = ++tick_;
     MigrationProgress now;

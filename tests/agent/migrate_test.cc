@@ -313,6 +313,83 @@ TEST_F(Migrating, PostCopyBeginsWhenItsTimeHasCome) {
   EXPECT_THAT(here_.world.events, Contains("post-copy"));
 }
 
+TEST_F(Migrating, PostCopyMayBeginAtOnce) {
+  attach();
+  here_.world.migration.ticks = 1'000'000;
+  request_.settings.post_copy = true;
+  request_.post_copy_after = 0s;
+  ASSERT_TRUE(migrate());
+  EXPECT_THAT(here_.world.events, Contains("post-copy"));
+}
+
+TEST_F(Migrating, ADefinitionThatStaysKeepsNoVolumeConnected) {
+  attach();
+  here_.world.definition = "<domain><devices>" + here_.world.disks.at("vdb") + "</devices></domain>";
+  request_.settings.persistent = false;
+  const auto arrives = here_.world.migration.arrives;
+  here_.world.migration.arrives = [&](const MigrationOrder& order) {
+    arrives(order);
+    here_.world.gone = false;  // but shut off
+    here_.world.running = false;
+  };
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_THAT(here_.states(), IsEmpty());
+  EXPECT_THAT(here_.world.events, Contains("disconnect"));
+}
+
+TEST_F(Migrating, AMigrationOfOthersIsLeftAlone) {
+  attach();
+  here_.world.migration.others = true;
+  const Error error = failure();
+  EXPECT_EQ(error.kind, ErrorKind::retry);
+  EXPECT_THAT(error.next, HasSubstr("virsh domjobabort guest"));
+  EXPECT_THAT(here_.world.events, IsEmpty());
+  EXPECT_THAT(asked_, IsEmpty());
+}
+
+TEST_F(Migrating, WhatFailsBeforeLibvirtIsAskedEndsNoMigration) {
+  attach();
+  dies_at_ = "begin";
+  there_.world.migration.others = here_.world.migration.others = false;
+  watch_.show = [&](const MigrationStatus& status) {
+    if (status.phase == MigrationStatus::Phase::settling) here_.world.migration.others = true;
+  };
+  failure();
+  EXPECT_THAT(here_.world.events, Not(Contains("abort")));
+}
+
+TEST_F(Migrating, AGuestThatIsThereThoughItFailedKeepsItsVolumesThereAndThatIsSaid) {
+  attach();
+  here_.world.migration.fails = Error{ErrorKind::hypervisor, "the link broke", "mend it", {}};
+  here_.world.migration.on_tick = [&](unsigned) { there_.world.gone = false; };
+  const Error error = failure();
+  EXPECT_THAT(error.message, HasSubstr("keeps its volumes there"));
+  EXPECT_THAT(error.next, HasSubstr("reconcile"));
+}
+
+TEST_F(Migrating, AWriteCacheThatTheGuestDoesNotHaveIsNotGivenIt) {
+  open(", disk_cachemodes: {file: directsync}");
+  attach();
+  there_.open("");
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_THAT(there_.world.disks.at("vdb"), HasSubstr("cache='directsync'"));
+}
+
+TEST_F(Migrating, ARehearsalLeavesWhatAnEarlierAttemptLeft) {
+  attach();
+  dies_at_ = "begin";
+  failure();
+  dies_at_.clear();
+  there_.world.events.clear();
+  request_.dry_run = true;
+  const auto done = migrate();
+  EXPECT_TRUE(done) << describe(done.error());
+  EXPECT_THAT(there_.world.events, IsEmpty());
+  EXPECT_THAT(there_.states(), ElementsAre("attached"));
+}
+
 TEST_F(Migrating, ReconcileLeavesAGuestOnItsWayAlone) {
   attach();
   std::vector<std::string> seen;
@@ -337,6 +414,18 @@ TEST_F(Migrating, SecretsAreGivenAgain) {
   const auto done = migrate();
   ASSERT_TRUE(done) << describe(done.error());
   EXPECT_THAT(there_.states(), ElementsAre("attached"));
+}
+
+TEST_F(Migrating, AnotherVolumeIsNotGivenToTheGuest) {
+  attach();
+  Json other = volume();
+  other["serial"] = "serial-2";
+  request_.connections = {{"vdb", {{"connection_info", other}}}};
+  const Error error = failure();
+  EXPECT_EQ(error.kind, ErrorKind::refused);
+  EXPECT_THAT(error.message, HasSubstr("another volume"));
+  EXPECT_EQ(error.where, "connections/vdb");
+  EXPECT_THAT(asked_, IsEmpty());
 }
 
 TEST_F(Migrating, ConnectionsOfNoDiskAreAMistake) {

@@ -89,6 +89,14 @@ TEST_F(DrainGroupTest, TheOthersWaitAsLongAsRequestsAreInFlight) {
   EXPECT_EQ(group_.state(), State::normal) << "nothing has been in flight for three times the target";
 }
 
+TEST_F(DrainGroupTest, KnowsForWhichDisksQemuWaits) {
+  group_.stopping(1, now_);
+  EXPECT_EQ((std::array{group_.is_stopping(0), group_.is_stopping(1), group_.is_stopping(2)}),
+            (std::array{false, true, false}));
+  group_.started(1);
+  EXPECT_FALSE(group_.is_stopping(1));
+}
+
 TEST_F(DrainGroupTest, AResetOfOneDiskStopsTheOthersForAShortTime) {
   group_.stopping(0, now_);
   group_.tick(now_ += 61ms);

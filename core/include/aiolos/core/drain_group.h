@@ -49,13 +49,15 @@ class DrainGroup {
   void stopping(DiskId disk, Time now);
   /// A ring of the disk was started.
   void started(DiskId disk);
-  /// Requests are in flight while all wait for the stop of the others: that comes when QEMU has waited for this disk's.
+  /// Requests are in flight on a disk that is stopping: the stop of the others comes when QEMU has waited for these.
   void draining(Time now);
   /// To be called often. A stop that is not followed by those of the other disks within three times the target after
   /// nothing was in flight any more was not the guest's: a reset of one disk, or a failed switchover. The others go on
   /// then.
   void tick(Time now);
 
+  /// Whether QEMU waits for this disk, or has done so.
+  bool is_stopping(DiskId disk) const;
   State state() const;
   /// What a disk's governor is to do.
   DrainGovernor::Mode mode(DiskId disk) const;
