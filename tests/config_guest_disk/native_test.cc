@@ -24,6 +24,10 @@ class EmbeddedLibvirt {
     char pattern[] = "/tmp/aiolos-native-XXXXXX";
     root_ = mkdtemp(pattern);
     virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});
+    // Where only root may use /dev/kvm, QEMU under another user finds it usable and libvirt does not, and then libvirt
+    // asks QEMU for its abilities again before each command line.
+    std::filesystem::create_directories(root_ / "etc");
+    std::ofstream(root_ / "etc/qemu.conf") << "user = \"root\"\ngroup = \"root\"\n";
     virEventRegisterDefaultImpl();
     connection_ = virConnectOpen(("qemu:///embed?root=" + root_.string()).c_str());
   }
