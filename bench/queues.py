@@ -34,7 +34,9 @@ DEVS = ("vdb", "vdc", "vdd", "vde")
 
 
 def volume_on(path: pathlib.Path) -> Volume:
-    info = {"driver_volume_type": "file", "serial": str(uuid.uuid4())[:20], "data": {"path": str(path), "format": "raw"}}
+    """One that the guest may punch holes into, so that it gets `threads` and not `native`."""
+    info = {"driver_volume_type": "file", "serial": str(uuid.uuid4())[:20],
+            "data": {"path": str(path), "format": "raw", "discard": True}}
     return Volume(path, "raw", info, path.stat().st_size)
 
 
