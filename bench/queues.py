@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
-import socket
 import sys
 import tempfile
 import uuid
@@ -27,6 +26,7 @@ import image  # noqa: E402
 from guest import Guest  # noqa: E402
 from engine_bench import daemon_command, load, serving, slow_files  # noqa: E402
 from harness import Aiolos, Volume  # noqa: E402
+from qemu import Qmp  # noqa: E402
 
 DEPTH = 64
 SECONDS = 15
@@ -96,33 +96,14 @@ def in_guest(binary: pathlib.Path, slow_file: pathlib.Path) -> tuple[dict[str, f
     return figures, pool
 
 
-class Monitor:
-    """The QMP socket of a qemu-storage-daemon."""
+def set_pool(qemu: Qmp, threads: int) -> None:
+    qemu.ask("qom-set", {"path": "/objects/io", "property": "thread-pool-max", "value": threads})
 
-    def __init__(self, path: pathlib.Path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
-        self.socket.connect(str(path))
-        self.stream = self.socket.makefile("rw", encoding="utf-8")
-        self.stream.readline()
-        self.ask("qmp_capabilities")
 
-    def ask(self, command: str, **arguments: object) -> None:
-        self.stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self.stream.flush()
-        answer = {"event": ""}
-        while "event" in answer:
-            answer = json.loads(self.stream.readline())
-        if "error" in answer:
-            raise SystemExit(f"bench/run: qemu-storage-daemon refuses {command}: {answer['error']['desc']}")
-
-    def set_pool(self, threads: int) -> None:
-        self.ask("qom-set", path="/objects/io", property="thread-pool-max", value=threads)
-
-    def plug_in(self, number: int, file: pathlib.Path, at: pathlib.Path) -> None:
-        self.ask("blockdev-add", driver="file", aio="threads", cache={"direct": True}, filename=str(file), **{"node-name": f"f{number}"})
-        self.ask("block-export-add", type="vhost-user-blk", id=f"e{number}", iothread="io", writable=True,
-                 addr={"type": "unix", "path": str(at)}, **{"node-name": f"f{number}"})
+def plug_in(qemu: Qmp, number: int, file: pathlib.Path, at: pathlib.Path) -> None:
+    qemu.ask("blockdev-add", {"driver": "file", "node-name": f"f{number}", "filename": str(file), "aio": "threads", "cache": {"direct": True}})
+    qemu.ask("block-export-add", {"type": "vhost-user-blk", "id": f"e{number}", "node-name": f"f{number}", "iothread": "io",
+                                  "writable": True, "addr": {"type": "unix", "path": str(at)}})
 
 
 def in_storage_daemon(slow_file: pathlib.Path, engine_load: pathlib.Path, pool: int) -> dict[str, float]:
@@ -145,12 +126,12 @@ def in_storage_daemon(slow_file: pathlib.Path, engine_load: pathlib.Path, pool: 
             figures["one"] = measured(pid, sockets[:1])
         with serving(command(count), [*sockets, at]) as pid:
             figures["without_plan"] = measured(pid, sockets)
-            Monitor(at).set_pool(pool)
+            set_pool(Qmp(at), pool)
             figures["with_plan"] = measured(pid, sockets)
         with serving(command(1), [sockets[0], at]) as pid:
-            qemu = Monitor(at)
+            qemu = Qmp(at)
             for number in range(1, count):
-                qemu.set_pool(pool * (number + 1) // count)
-                qemu.plug_in(number, files[number], sockets[number])
+                set_pool(qemu, pool * (number + 1) // count)
+                plug_in(qemu, number, files[number], sockets[number])
             figures["hot_plugged"] = measured(pid, sockets)
     return figures

@@ -7,7 +7,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include <array>
 #include <cerrno>
 
 #include <fmt/format.h>
@@ -26,24 +25,6 @@ UniqueFd open_above_standard(const char* path, int flags) {
   return UniqueFd(fd ? ::fcntl(fd.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1);
 }
 
-/// @return 0, or the errno of what failed.
-int spawn(const std::string& program, const std::vector<std::string>& argv, int input, int output, pid_t& pid) {
-  std::vector<char*> arguments;
-  arguments.reserve(argv.size() + 1);
-  for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
-  arguments.push_back(nullptr);
-  const std::string path = path_variable(CommandRunnerOptions().path);
-  std::array<char*, 4> environment{const_cast<char*>(path.c_str()), const_cast<char*>("LC_ALL=C"),
-                                   const_cast<char*>("HOME=/"), nullptr};
-  return start_process({.program = program.c_str(),
-                        .argv = arguments.data(),
-                        .environment = environment.data(),
-                        .input = input,
-                        .output = output,
-                        .errors = output},
-                       pid);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<BackgroundProcess>> BackgroundProcess::start(const std::vector<std::string>& argv,
@@ -54,7 +35,7 @@ Result<std::unique_ptr<BackgroundProcess>> BackgroundProcess::start(const std::v
   const UniqueFd written = open_above_standard(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC);
   if (!input || !written) return tl::unexpected(storage_error("write", output, errno));
   pid_t pid = -1;
-  if (const int error = spawn(*program, argv, input.get(), written.get(), pid); error != 0)
+  if (const int error = start_program(*program, argv, {input.get(), written.get(), written.get()}, pid); error != 0)
     return fail(ErrorKind::retry, fmt::format("cannot start {}: {}", argv[0], errno_text(error)),
                 "try again when this host has memory, processes and descriptors to spare");
   UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));

@@ -45,24 +45,6 @@ Pipe make_pipe() {
   return {above_standard(low_reads.get()), above_standard(low_writes.get())};
 }
 
-int spawn(const std::string& program, const std::vector<std::string>& argv, int input, int output, int errors,
-          pid_t& pid) {
-  std::vector<char*> arguments;
-  arguments.reserve(argv.size() + 1);
-  for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
-  arguments.push_back(nullptr);
-  const std::string path = path_variable(CommandRunnerOptions().path);
-  std::array<char*, 4> environment{const_cast<char*>(path.c_str()), const_cast<char*>("LC_ALL=C"),
-                                   const_cast<char*>("HOME=/"), nullptr};
-  return start_process({.program = program.c_str(),
-                        .argv = arguments.data(),
-                        .environment = environment.data(),
-                        .input = input,
-                        .output = output,
-                        .errors = errors},
-                       pid);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<LineProcess>> LineProcess::start(const std::vector<std::string>& argv) {
@@ -74,7 +56,7 @@ Result<std::unique_ptr<LineProcess>> LineProcess::start(const std::vector<std::s
   pid_t pid = -1;
   int error = errno;
   if (asked.reads && asked.writes && answered.reads && answered.writes && errors)
-    error = spawn(*program, argv, asked.reads.get(), answered.writes.get(), errors.get(), pid);
+    error = start_program(*program, argv, {asked.reads.get(), answered.writes.get(), errors.get()}, pid);
   if (error != 0 || pid < 0)
     return fail(ErrorKind::retry, fmt::format("cannot start {}: {}", argv[0], errno_text(error)),
                 "try again when this host has memory, processes and descriptors to spare");

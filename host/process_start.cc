@@ -8,10 +8,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 
 #include "aiolos/core/posix.h"
+#include "aiolos/host/command_runner.h"
 #include "signal_block.h"
 
 namespace aiolos {
@@ -92,6 +94,24 @@ int start_process(const ProcessStart& start, pid_t& pid) {
   while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
   }
   return error;
+}
+
+int start_program(const std::string& program, const std::vector<std::string>& argv, const StandardFds& fds,
+                  pid_t& pid) {
+  std::vector<char*> arguments;
+  arguments.reserve(argv.size() + 1);
+  for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
+  arguments.push_back(nullptr);
+  const std::string path = path_variable(CommandRunnerOptions().path);
+  std::array<char*, 4> environment{const_cast<char*>(path.c_str()), const_cast<char*>("LC_ALL=C"),
+                                   const_cast<char*>("HOME=/"), nullptr};
+  return start_process({.program = program.c_str(),
+                        .argv = arguments.data(),
+                        .environment = environment.data(),
+                        .input = fds.input,
+                        .output = fds.output,
+                        .errors = fds.errors},
+                       pid);
 }
 
 }  // namespace aiolos

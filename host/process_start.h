@@ -4,6 +4,9 @@
 
 #include <sys/types.h>
 
+#include <string>
+#include <vector>
+
 namespace aiolos {
 
 /// All borrowed until start_process() returns.
@@ -24,5 +27,16 @@ struct ProcessStart {
 ///
 /// @param pid set on success; the caller reaps it. @return 0, or the errno of what failed, execve(2) included.
 int start_process(const ProcessStart& start, pid_t& pid);
+
+/// The standard descriptors of a program, each above them.
+struct StandardFds {
+  int input;
+  int output;
+  int errors;
+};
+
+/// The same for a program that runs beside us, with commands' own PATH, LC_ALL=C and HOME=/ as its environment.
+/// @param argv not empty.
+int start_program(const std::string& program, const std::vector<std::string>& argv, const StandardFds& fds, pid_t& pid);
 
 }  // namespace aiolos

@@ -33,11 +33,12 @@ ANSWER_TIMEOUT = 60  # seconds that an answer may take
 class Qmp:
     """QEMU's monitor. What it tells without being asked is dropped."""
 
-    def __init__(self, path: pathlib.Path, process: subprocess.Popen):
+    def __init__(self, path: pathlib.Path, process: subprocess.Popen | None = None):
+        """process: who is to serve it, where it may not do so yet."""
         deadline = time.monotonic() + ANSWER_TIMEOUT
         self.socket = socket.socket(socket.AF_UNIX)
         while self.socket.connect_ex(str(path)) != 0:
-            if process.poll() is not None or time.monotonic() > deadline:
+            if process is None or process.poll() is not None or time.monotonic() > deadline:
                 raise GuestError(f"QEMU does not serve {path}")
             time.sleep(0.02)
         self.received = b""
