@@ -10,7 +10,7 @@ namespace aiolos {
 namespace {
 
 /// Of Little's law, so that a disk at its want can still show that it could do more.
-constexpr double kHeadroom = 1.25;
+constexpr double kWantHeadroom = 1.25;
 /// How long the least latency of a disk counts as its unloaded one.
 constexpr std::chrono::seconds kLatencyMemory{10};
 /// Of the newest measurement in the smoothed IOPS.
@@ -153,7 +153,7 @@ unsigned SharedBudget::room() const { return std::max(capacity_, present_); }
 
 unsigned SharedBudget::want_of(const Disk& disk) const {
   const double latency = std::chrono::duration<double>(disk.unloaded_latency.value_or(Duration{0})).count();
-  auto want = static_cast<unsigned>(std::ceil(kHeadroom * disk.iops * latency));
+  auto want = static_cast<unsigned>(std::ceil(kWantHeadroom * disk.iops * latency));
   // Asked for more, and was answered as fast as ever: it is short of its knee, so look further.
   if (disk.pressed && disk.unloaded) want = std::max(want, disk.window * 2);
   return std::min(most(disk), std::max(want, floor_now_));
@@ -184,7 +184,7 @@ void SharedBudget::measure(Disk& disk, Duration elapsed) {
   disk.unloaded_latency = disk.least_now && disk.least_before ? std::min(disk.least_now, disk.least_before)
                           : disk.least_now                    ? disk.least_now
                                                               : disk.least_before;
-  disk.unloaded = disk.finished > 0 && disk.spent <= disk.finished * kHeadroom * *disk.unloaded_latency;
+  disk.unloaded = disk.finished > 0 && disk.spent <= disk.finished * kWantHeadroom * *disk.unloaded_latency;
   disk.finished = 0;
   disk.spent = Duration{0};
 }

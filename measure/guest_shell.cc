@@ -20,7 +20,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kBoot{120};           // an emulated guest takes 4 s
 constexpr std::chrono::seconds kAnswerOnTheWay{15};  // after the guest has killed a script that took too long
-constexpr std::chrono::milliseconds kLook{100};
+constexpr std::chrono::milliseconds kLookForOutput{100};
 constexpr std::string_view kToken = "1";  // the only request of a guest
 
 std::string to_base64(std::string_view text) {
@@ -72,12 +72,12 @@ class ControlPort {
   void receive() {
     if (!socket_) socket_ = connect_unix_socket(path_);
     pollfd wanted{socket_.get(), POLLIN, 0};  // without a socket it only waits
-    if (::poll(&wanted, 1, static_cast<int>(kLook.count())) <= 0) return;
+    if (::poll(&wanted, 1, static_cast<int>(kLookForOutput.count())) <= 0) return;
     char part[16384];
     const ssize_t count = ::recv(socket_.get(), part, sizeof(part), 0);
     if (count > 0) said_.append(part, static_cast<std::size_t>(count));
     // The end of the connection is that of QEMU, which is waited for.
-    if (count == 0) guest_.wait(kLook);
+    if (count == 0) guest_.wait(kLookForOutput);
   }
 
   BackgroundProcess& guest_;

@@ -17,7 +17,7 @@ namespace aiolos::measure {
 namespace {
 
 constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP};
-constexpr std::chrono::milliseconds kLook{200};
+constexpr std::chrono::milliseconds kLookForEnd{200};
 
 std::atomic<int> seen_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free);
@@ -71,7 +71,7 @@ Result<std::string> run_program(const std::vector<std::string>& argv, const Temp
   if (!process) return tl::unexpected(process.error());
   const auto until = std::chrono::steady_clock::now() + most;
   for (;;) {
-    if (const auto status = (*process)->wait(kLook)) {
+    if (const auto status = (*process)->wait(kLookForEnd)) {
       std::string output = (*process)->output();
       if (*status == 0) return output;
       return fail(ErrorKind::storage, fmt::format("{} failed ({}): {}", argv[0], *status, last_line(output)),

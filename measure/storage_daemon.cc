@@ -8,7 +8,7 @@ namespace aiolos::measure {
 namespace {
 
 constexpr std::chrono::seconds kStart{20};
-constexpr std::chrono::milliseconds kLook{5};
+constexpr std::chrono::milliseconds kLookForSocket{5};
 
 void add_export(std::vector<std::string>& argv, const std::string& node, const std::string& socket, bool writable,
                 std::size_t index, unsigned iothreads) {
@@ -53,7 +53,7 @@ Result<std::unique_ptr<BackgroundProcess>> start_daemon(const DaemonOptions& opt
   if (!daemon) return daemon;
   const auto until = std::chrono::steady_clock::now() + kStart;
   while (::access(ready.c_str(), F_OK) != 0) {
-    if ((*daemon)->wait(kLook))
+    if ((*daemon)->wait(kLookForSocket))
       return fail(ErrorKind::storage,
                   fmt::format("qemu-storage-daemon does not serve with aio={}: {}", to_string(options.mode),
                               last_line((*daemon)->output())),

@@ -20,10 +20,8 @@ constexpr std::uint32_t kKnownCapabilities =
 
 constexpr std::size_t kMostTypes = 64;  // far more than any driver serves: a list without its NULL ends here
 
-constexpr std::string_view kAuthor = "report this to the author of the plugin";
-
 tl::unexpected<Error> broken(std::string message) {
-  return fail(ErrorKind::bug, std::move(message), std::string(kAuthor));
+  return fail(ErrorKind::bug, std::move(message), std::string(kTellAuthor));
 }
 
 std::string version_text(std::uint32_t abi) { return fmt::format("{}.{}", abi >> 16, abi & 0xffff); }

@@ -13,8 +13,6 @@
 namespace aiolos {
 namespace {
 
-constexpr std::string_view kAuthor = "report this to the author of the plugin";
-
 /// What to do where the plugin's own error does not say.
 std::string_view usual_next(ErrorKind kind) {
   switch (kind) {
@@ -32,7 +30,7 @@ std::string_view usual_next(ErrorKind kind) {
     case ErrorKind::bug:
       break;
   }
-  return kAuthor;
+  return kTellAuthor;
 }
 
 /// What the dynamic linker's words ask for.
@@ -139,7 +137,7 @@ Result<std::unique_ptr<LoadedDriver>> LoadedDriver::load(
   std::string caught;
   const aiolos_driver* const theirs =
       guarded(caught, static_cast<const aiolos_driver*>(nullptr), [&] { return entry(&host_table()); });
-  if (!caught.empty()) return refuse({ErrorKind::bug, "aiolos_plugin_entry: " + caught, std::string(kAuthor), {}});
+  if (!caught.empty()) return refuse({ErrorKind::bug, "aiolos_plugin_entry: " + caught, std::string(kTellAuthor), {}});
   if (theirs == nullptr)
     return refuse({ErrorKind::configuration,
                    fmt::format("its aiolos_plugin_entry returned NULL: it cannot serve a host of plugin ABI {}.{}",
@@ -194,7 +192,7 @@ aiolos_call LoadedDriver::make_call(Wanted wanted, const JsonNode* first, const 
 tl::unexpected<Error> LoadedDriver::broken(const char* slot_name, std::string_view what) const {
   return fail(ErrorKind::bug,
               fmt::format("the plugin '{}' ({}): {}: {}", identity_.name, readable(file_.native()), slot_name, what),
-              std::string(kAuthor));
+              std::string(kTellAuthor));
 }
 
 template <typename Slot>

@@ -9,6 +9,9 @@
 
 namespace aiolos {
 
+/// What to do about a plugin that is wrong.
+inline constexpr std::string_view kTellAuthor = "report this to the author of the plugin";
+
 /// An open shared object; closed when it goes.
 class SharedObject {
  public:

@@ -13,6 +13,9 @@
 
 namespace aiolos::engine {
 
+/// Requests that one system call takes or gives back: io_submit(2), io_getevents(2), and a look at a completion queue.
+inline constexpr std::size_t kBatch = 64;
+
 /// Takes requests up to a limit and gives them back when they are done, in any order. Short transfers are continued
 /// inside. Belongs to the thread that made it: no method may be called by another one.
 ///

@@ -19,7 +19,6 @@ namespace {
 /// Entries of the submission queue: how many go with one io_uring_enter(2). No limit on what is in flight.
 constexpr unsigned kSubmissions = 128;
 constexpr unsigned kRegisteredFiles = 1024;  // as many as RLIMIT_NOFILE lets everybody have
-constexpr std::size_t kBatch = 64;
 constexpr int kNoSlot = -1;
 
 class IoUringEngine : public AioEngine {

@@ -28,8 +28,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// Requests that one io_submit(2) or io_getevents(2) takes.
-constexpr std::size_t kBatch = 64;
 /// Workers for what Linux AIO cannot do; discards and the like are few.
 constexpr unsigned kWorkers = 8;
 

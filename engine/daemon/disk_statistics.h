@@ -8,6 +8,7 @@
 #include <bit>
 #include <chrono>
 #include <cstdint>
+#include <utility>
 
 #include "io_request.h"
 
@@ -50,9 +51,17 @@ struct OperationStatistics {
   LatencyHistogram latency;
 };
 
+/// As the admin socket and the metrics call them.
+inline constexpr std::array<std::pair<Operation, const char*>, 5> kOperationNames{{
+    {Operation::read, "read"},
+    {Operation::write, "write"},
+    {Operation::flush, "flush"},
+    {Operation::discard, "discard"},
+    {Operation::write_zeroes, "write_zeroes"},
+}};
+
 struct DiskStatistics {
-  static constexpr std::size_t kOperations = 5;
-  std::array<OperationStatistics, kOperations> operations;  ///< By Operation.
+  std::array<OperationStatistics, kOperationNames.size()> operations;  ///< By Operation.
 
   Figure pops;       ///< Requests taken from the rings.
   Figure connected;  ///< 1 while a front end is connected.

@@ -75,17 +75,11 @@ MetricFamily family(const DiskFigure& what, const std::vector<DiskReport>& disks
   return family;
 }
 
-constexpr std::pair<Operation, const char*> kOperations[] = {{Operation::read, "read"},
-                                                             {Operation::write, "write"},
-                                                             {Operation::flush, "flush"},
-                                                             {Operation::discard, "discard"},
-                                                             {Operation::write_zeroes, "write_zeroes"}};
-
 MetricFamily operations(const char* name, const char* help, const Figure OperationStatistics::*figure,
                         const std::vector<DiskReport>& disks) {
   MetricFamily family{name, help, MetricType::Counter, {}};
   for (const DiskReport& disk : disks)
-    for (const auto& [operation, label] : kOperations) {
+    for (const auto& [operation, label] : kOperationNames) {
       ClientMetric metric = metric_of(disk, label);
       metric.counter.value = static_cast<double>((disk.statistics->of(operation).*figure).get());
       family.metric.push_back(std::move(metric));
@@ -97,7 +91,7 @@ MetricFamily latencies(const std::vector<DiskReport>& disks) {
   MetricFamily family{
       "aiolos_engine_latency_seconds", "From taking a request to its completion", MetricType::Histogram, {}};
   for (const DiskReport& disk : disks)
-    for (const auto& [operation, label] : kOperations) {
+    for (const auto& [operation, label] : kOperationNames) {
       const LatencyHistogram& histogram = disk.statistics->of(operation).latency;
       ClientMetric metric = metric_of(disk, label);
       std::uint64_t count = 0;

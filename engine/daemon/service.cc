@@ -21,14 +21,6 @@
 namespace aiolos::engine {
 namespace {
 
-constexpr std::array<std::pair<Operation, const char*>, DiskStatistics::kOperations> kOperations{{
-    {Operation::read, "read"},
-    {Operation::write, "write"},
-    {Operation::flush, "flush"},
-    {Operation::discard, "discard"},
-    {Operation::write_zeroes, "write_zeroes"},
-}};
-
 /// The latency that a share `part` of the requests stayed below, as the histogram knows it.
 std::uint64_t quantile_us(const LatencyHistogram& histogram, double part) {
   std::uint64_t all = 0;
@@ -61,7 +53,7 @@ Json report(const DiskReport& disk) {
                   {"target_us", figures.drain_target_ns.get() / 1000},
                   {"over_target", figures.drains_over_target.get()}}},
                 {"last_completion_ns", figures.last_completion_ns.get()}};
-  for (const auto& [operation, name] : kOperations) {
+  for (const auto& [operation, name] : kOperationNames) {
     const OperationStatistics& done = disk.statistics->of(operation);
     shown[name] = {{"requests", done.requests.get()},
                    {"bytes", done.bytes.get()},

@@ -16,8 +16,6 @@
 namespace aiolos::engine {
 namespace {
 
-constexpr char kBadFrontEnd[] = "the front end's vhost-user messages are wrong: use a QEMU that is supported";
-
 // --- the guard against files that are cut short -------------------------------------------------------------------
 
 /// What is mapped, for the signal handler: a slot is free while its size is 0.

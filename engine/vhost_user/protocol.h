@@ -16,6 +16,9 @@ namespace aiolos::engine {
 
 static_assert(std::endian::native == std::endian::little, "virtio 1 rings are little endian");
 
+/// What to do about one who speaks it wrongly.
+inline constexpr char kBadFrontEnd[] = "the front end's vhost-user messages are wrong: use a QEMU that is supported";
+
 enum class Request : std::uint32_t {
   get_features = 1,
   set_features = 2,

@@ -12,8 +12,6 @@
 namespace aiolos::engine {
 namespace {
 
-constexpr char kBadFrontEnd[] = "the front end's vhost-user messages are wrong: use a QEMU that is supported";
-
 // What the driver writes while the device reads, and the other way round.
 std::uint16_t load(const std::uint16_t& shared, std::memory_order order = std::memory_order_relaxed) {
   return std::atomic_ref(const_cast<std::uint16_t&>(shared)).load(order);

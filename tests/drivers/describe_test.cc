@@ -178,7 +178,7 @@ TEST_F(DescribeTest, NamesTheKeyItNeedsWhereAllDataAreMissing) {
   }
 }
 
-struct Refusal {
+struct DescribeRefusal {
   const char* name;
   Json connection_info;
   const char* where;
@@ -188,7 +188,7 @@ struct Refusal {
 TEST_F(DescribeTest, RefusesWhatCannotWork) {
   Json shared_qcow2 = info("file", {{"path", "/images/v"}, {"format", "qcow2"}});
   shared_qcow2["multiattach"] = true;
-  const Refusal refusals[] = {
+  const DescribeRefusal refusals[] = {
       {"an iSCSI volume that is not connected", info("iscsi", {{"target_lun", 1}}), "/data/device_path",
        "not connected"},
       {"a relative iSCSI path", info("iscsi", {{"device_path", "sdb"}}), "/data/device_path",
@@ -210,7 +210,7 @@ TEST_F(DescribeTest, RefusesWhatCannotWork) {
        info("rbd", {{"name", "p/v"}, {"auth_enabled", true}, {"secret_type", "iscsi"}}), "/data/secret_type",
        "'iscsi'"},
   };
-  for (const Refusal& refusal : refusals) {
+  for (const DescribeRefusal& refusal : refusals) {
     SCOPED_TRACE(refusal.name);
     const auto described = driver_of(refusal.connection_info).describe(refusal.connection_info);
     ASSERT_FALSE(described.has_value()) << to_json(*described);

@@ -17,8 +17,6 @@ using testing::Field;
 using testing::Invoke;
 using testing::Return;
 
-constexpr std::uint64_t kMiB = 1 << 20;
-
 Json image(const std::string& path, const std::string& format = "raw") {
   return {{"driver_volume_type", "file"}, {"serial", "v"}, {"data", {{"path", path}, {"format", format}}}};
 }
@@ -118,7 +116,7 @@ TEST_F(LocalTest, ConnectFailsWhereTheProbeOfAGoodFileDoes) {
   EXPECT_TRUE(is_error(connected.error(), ErrorKind::storage, "", "the probe's own words"));
 }
 
-struct Refusal {
+struct ConnectRefusal {
   const char* name;
   Json volume;
   ErrorKind kind;
@@ -133,7 +131,7 @@ TEST_F(LocalTest, ConnectRefusesWhatIsNotTheVolume) {
   ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
   const std::string dangling = folder_.path("dangling");
   std::filesystem::create_symlink(folder_.path("gone"), dangling);
-  const Refusal table[] = {
+  const ConnectRefusal table[] = {
       {"an image that is not there", image(folder_.path("gone")), ErrorKind::storage, "/data/path", "No such file",
        "exist"},
       {"a link to nowhere", image(dangling), ErrorKind::storage, "/data/path", "No such file", "exist"},
@@ -150,7 +148,7 @@ TEST_F(LocalTest, ConnectRefusesWhatIsNotTheVolume) {
       {"a directory as a device", device("/dev"), ErrorKind::bad_input, "/data/device_path", "is a directory", ""},
   };
   probe_fails();
-  for (const Refusal& row : table) {
+  for (const ConnectRefusal& row : table) {
     SCOPED_TRACE(row.name);
     const auto connected = driver_of(row.volume).connect(row.volume, &journal_);
     ASSERT_FALSE(connected.has_value());

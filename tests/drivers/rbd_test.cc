@@ -18,7 +18,6 @@ using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
 
-constexpr std::uint64_t kMiB = 1 << 20;
 constexpr std::chrono::seconds kPatience{5};
 
 Image image_with_key() {

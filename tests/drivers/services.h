@@ -16,6 +16,8 @@
 
 namespace aiolos::test {
 
+inline constexpr std::uint64_t kMiB = 1 << 20;
+
 class MockCommandRunner : public CommandRunner {
  public:
   MOCK_METHOD(Result<CommandResult>, run, (const Command& command), (override));

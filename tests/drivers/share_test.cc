@@ -13,7 +13,6 @@ using testing::Invoke;
 using testing::IsEmpty;
 using testing::Return;
 
-constexpr std::uint64_t kMiB = 1 << 20;
 Json nfs(const Json& more = Json::object()) {
   Json info{{"driver_volume_type", "nfs"}, {"serial", "v"}, {"data", {{"export", "nas:/export"}, {"name", "v"}}}};
   info["data"].update(more);

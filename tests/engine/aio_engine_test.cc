@@ -23,8 +23,6 @@ namespace {
 using std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-constexpr std::size_t kBlock = 4096;
-
 /// Memory that O_DIRECT accepts, filled with one byte.
 class Buffer {
  public:

@@ -13,8 +13,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::uint32_t kBlock = 4096;
-
 class DrainTest : public testing::Test {
  protected:
   /// A disk of the guest "vm".

@@ -19,8 +19,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::uint32_t kBlock = 4096;
-constexpr std::uint64_t kSectors = kBlock / 512;
 constexpr unsigned kDepth = 24;
 constexpr unsigned kBlocks = 512;
 
@@ -154,16 +152,6 @@ FrontEndOptions small_memory() {
   FrontEndOptions options;
   options.memory = 1U << 20;
   return options;
-}
-
-/// Tries until the daemon listens.
-template <typename Try>
-bool eventually(Try attempt) {
-  for (int i = 0; i < 2000; ++i) {
-    if (attempt()) return true;
-    std::this_thread::sleep_for(5ms);
-  }
-  return false;
 }
 
 std::unique_ptr<FrontEnd> connect_eventually(const std::string& socket) {

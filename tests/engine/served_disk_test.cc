@@ -18,9 +18,6 @@ namespace {
 using std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-constexpr std::uint32_t kBlock = 4096;
-constexpr std::uint64_t kSectors = kBlock / 512;
-
 class ServedDiskTest : public testing::TestWithParam<AioMode> {
  protected:
   std::shared_ptr<DiskStatistics> serve(std::uint64_t size = 1U << 20, DiskSettings settings = {}) {

@@ -26,9 +26,6 @@ using namespace std::chrono_literals;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-constexpr std::uint32_t kBlock = 4096;
-constexpr std::uint64_t kSectors = kBlock / 512;
-
 bool is_same(const UniqueFd& one, const UniqueFd& other) {
   return ::syscall(SYS_kcmp, ::getpid(), ::getpid(), KCMP_FILE, one.get(), other.get()) == 0;
 }
@@ -105,15 +102,6 @@ class Manager {
   std::map<std::string, UniqueFd> kept_;
   std::thread thread_;
 };
-
-template <typename Condition>
-bool eventually(Condition condition) {
-  for (int i = 0; i < 500; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(10ms);
-  }
-  return false;
-}
 
 /// A daemon with one disk, as often as it is started.
 class SessionKeeperTest : public testing::TestWithParam<AioMode> {

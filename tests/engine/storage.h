@@ -22,6 +22,20 @@
 
 namespace aiolos::engine {
 
+/// The unit of the tests' requests, in bytes and in sectors.
+inline constexpr std::uint32_t kBlock = 4096;
+inline constexpr std::uint64_t kSectors = kBlock / 512;
+
+/// Tries until it is so, for up to 10 s.
+template <typename Condition>
+bool eventually(Condition condition) {
+  for (int i = 0; i < 2000; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return false;
+}
+
 /// A folder that goes with the test. On the file system of the build, which knows O_DIRECT; /tmp may not.
 class Folder {
  public:
