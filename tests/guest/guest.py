@@ -428,12 +428,14 @@ class Shell:
 
 
 def new_root(state: pathlib.Path) -> pathlib.Path:
-    """A new folder for a root: in the state folder if its path is short enough for sockets, else in /tmp."""
+    """A new folder for a root, prepared: in the state folder if its path is short enough for sockets, else in /tmp."""
     parent = state / "run"
     if len(os.fsencode(parent)) + len("/g12345678") > ROOT_LENGTH_LIMIT:
         parent = pathlib.Path("/tmp")
     parent.mkdir(parents=True, exist_ok=True)
-    return pathlib.Path(tempfile.mkdtemp(prefix="g", dir=parent))
+    root = pathlib.Path(tempfile.mkdtemp(prefix="g", dir=parent))
+    prepare_root(root, state)
+    return root
 
 
 def prepare_root(root: pathlib.Path, state: pathlib.Path) -> None:
