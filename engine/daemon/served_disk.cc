@@ -194,13 +194,18 @@ void ServedDisk::resume(KeptSession kept) {
   keeper_.emplace(*store_, std::move(kept), channel_->fd());
   statistics_->connected.set(1);
   statistics_->connections.add(1);
+  std::optional<Message> waiting;
   for (const auto& [place, entry] : keeper_->record().entries()) {
     Message message = copy_of(entry.message);
-    if (auto done = session_->handle(message); !done) return disconnect(done.error());
+    if (SessionRecord::waits(place))
+      waiting = std::move(message);
+    else if (auto done = session_->handle(message); !done)
+      return disconnect(done.error());
   }
   update_slots();
   poller_.add(channel_->fd(), EPOLLIN, [this] { receive(); });
   awake_ = true;
+  if (waiting) handle(*waiting);
 }
 
 void ServedDisk::receive() {
@@ -224,6 +229,7 @@ bool ServedDisk::handle(Message& message) {
   const auto now = std::chrono::steady_clock::now();
   if (std::holds_alternative<Session::Deferred>(*outcome)) {
     if (deferred_) return false;
+    if (keeper_) keeper_->defer(std::move(*noted));
     deferred_ = std::move(message);
     deferred_since_ = now;
     poller_.remove(channel_->fd());
@@ -233,13 +239,22 @@ bool ServedDisk::handle(Message& message) {
   update_slots();
   const auto* const reply = std::get_if<Message>(&*outcome);
   const bool refused = reply && message.need_reply() && reply->as<std::uint64_t>() != 0;
-  if (noted && (!refused || message.request() == Request::get_vring_base)) keeper_->note(std::move(*noted));
+  if (keeper_) keep(std::move(*noted), reply != nullptr, refused);
   if (reply)
     if (auto sent = channel_->send(*reply); !sent) {
       disconnect(sent.error());
       return false;
     }
   return true;
+}
+
+/// What a front end has the answer to holds for the next process, too: that a ring has been taken away, or that the
+/// guest's dirty pages are logged. Calls come as often as a guest masks its interrupts, so these may wait.
+void ServedDisk::keep(Message message, bool answers, bool refused) {
+  const Request request = message.request();
+  if (deferred_) keeper_->answered();
+  if (!refused || request == Request::get_vring_base) keeper_->note(std::move(message));
+  if (answers && request != Request::set_vring_call) keeper_->save();
 }
 
 void ServedDisk::count_drain(std::chrono::nanoseconds waited) {

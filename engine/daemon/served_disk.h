@@ -126,6 +126,7 @@ class ServedDisk final : public SessionDisk {
   void accept();
   void receive();
   bool handle(Message& message);
+  void keep(Message message, bool answers, bool refused);
   void go_on();
   void disconnect(const Error& why);
   void leave_if_drained();

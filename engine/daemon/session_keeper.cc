@@ -33,6 +33,7 @@ Json to_json(const KeptSession& session) {
     const auto* const bytes = reinterpret_cast<const std::uint8_t*>(entry.message.payload.data());
     Json message = {{"request", entry.message.header.request},
                     {"payload", Json::binary({bytes, bytes + entry.message.header.size})}};
+    if (SessionRecord::waits(key)) message["flags"] = entry.message.header.flags;
     if (const auto name = session.names.find(entry.serial); name != session.names.end()) message["fd"] = name->second;
     messages.push_back(std::move(message));
   }
@@ -62,7 +63,11 @@ bool restore_message(KeptSession& session, const Json& entry, DescriptorStore& s
     if (!message.fds.back()) return false;
     session.names.emplace(session.record.next_serial(), name);
   }
-  return session.record.note(std::move(message));
+  const auto flags = entry.find("flags");
+  if (flags == entry.end()) return session.record.note(std::move(message));
+  message.header.flags = flags->get<std::uint32_t>();
+  session.record.defer(std::move(message));
+  return true;
 }
 
 /// @return whether the record makes sense, and all that it names is there.
@@ -123,6 +128,17 @@ SessionKeeper::SessionKeeper(DescriptorStore& store, KeptSession kept, int socke
     : store_(store), kept_(std::move(kept)), socket_(socket) {}
 
 void SessionKeeper::note(Message message) { changed_ |= kept_.record.note(std::move(message)); }
+
+void SessionKeeper::defer(Message message) {
+  kept_.record.defer(std::move(message));
+  changed_ = true;
+  save();
+}
+
+void SessionKeeper::answered() {
+  kept_.record.answered();
+  changed_ = true;
+}
 
 void SessionKeeper::save(Time now) {
   if (!changed_ || now - last_ < kPause) return;
