@@ -90,9 +90,13 @@ bool restore(KeptSession& session, const Json& record, DescriptorStore& store) t
 void KeptSession::discard(DescriptorStore& store) {
   if (socket) ::shutdown(socket.get(), SHUT_RDWR);  // the service manager has it open, too
   socket.reset();
-  for (const auto& [serial, kept] : names) store.release(kept);
-  store.release(socket_name);
-  store.release(name);
+  withdraw(store);
+}
+
+void KeptSession::withdraw(DescriptorStore& store) {
+  for (const auto& [serial, kept] : std::exchange(names, {})) store.release(kept);
+  store.release(std::exchange(socket_name, {}));
+  store.release(std::exchange(name, {}));
 }
 
 std::vector<KeptSession> take_kept_sessions(DescriptorStore& store) {
@@ -127,7 +131,11 @@ SessionKeeper::SessionKeeper(DescriptorStore& store, std::string disk, int socke
 SessionKeeper::SessionKeeper(DescriptorStore& store, KeptSession kept, int socket)
     : store_(store), kept_(std::move(kept)), socket_(socket) {}
 
-void SessionKeeper::note(Message message) { changed_ |= kept_.record.note(std::move(message)); }
+/// A ring that begins without an inflight region is no ring for the next process.
+void SessionKeeper::note(Message message) {
+  changed_ |= kept_.record.note(std::move(message));
+  if (!kept_.record.resumable() && !kept_.name.empty()) kept_.withdraw(store_);
+}
 
 void SessionKeeper::defer(Message message) {
   kept_.record.defer(std::move(message));

@@ -25,6 +25,8 @@ struct KeptSession {
 
   /// Lets the front end know that nobody goes on with it.
   void discard(DescriptorStore& store);
+  /// The store has nothing of it any more; it goes on.
+  void withdraw(DescriptorStore& store);
 };
 
 /// The sessions that a new process finds in its store. What makes none is let go.

@@ -67,8 +67,9 @@ Message copy_of(const Message& message) {
 }
 
 bool SessionRecord::resumable() const {
-  const auto rank = *rank_of(Request::set_inflight_fd);
-  return entries_.contains({rank, 0});
+  if (entries_.contains({*rank_of(Request::set_inflight_fd), 0})) return true;
+  const auto kick = *rank_of(Request::set_vring_kick);
+  return std::none_of(entries_.begin(), entries_.end(), [&](const auto& entry) { return entry.first.rank == kick; });
 }
 
 /// A table of memory has more descriptors than an entry; a front end that adds regions by themselves sends none.

@@ -41,7 +41,7 @@ class SessionRecord {
   std::uint64_t next_serial() const { return next_serial_; }
 
   const std::map<Key, Entry>& entries() const { return entries_; }
-  /// Whether a ring goes on without losing what was in flight: there is an inflight region.
+  /// Whether all goes on without losing what was in flight: there is an inflight region, or no ring runs.
   bool resumable() const;
 
  private:

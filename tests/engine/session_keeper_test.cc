@@ -290,6 +290,19 @@ TEST_P(SessionKeeperTest, AFrontEndSeesThatItsDiskIsRemoved) {
   EXPECT_TRUE(nothing_is_kept()) << testing::PrintToString(manager_.kept());
 }
 
+TEST_P(SessionKeeperTest, ASessionWhoseRingsDoNotRunYetIsKept) {
+  start();
+  auto front_end = FrontEnd::connect(socket_);  // QEMU on the destination of a migration, until the guest has come
+  ASSERT_TRUE(front_end.has_value());
+  ASSERT_TRUE(eventually([&] { return is_kept(); }));
+  end();
+  start();
+  ASSERT_TRUE((*front_end)->start().has_value());
+  BlockDriver driver(**front_end, 0, 1, kBlock);
+  EXPECT_EQ(driver.run(VIRTIO_BLK_T_OUT, 0, kBlock), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(statistics_->connections.get(), 1U) << "it is the same connection";
+}
+
 TEST_P(SessionKeeperTest, WithoutAnInflightRegionNothingIsKept) {
   start();
   FrontEndOptions options;
