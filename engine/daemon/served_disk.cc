@@ -226,16 +226,14 @@ bool ServedDisk::handle(Message& message) {
     disconnect(outcome.error());
     return false;
   }
-  const auto now = std::chrono::steady_clock::now();
   if (std::holds_alternative<Session::Deferred>(*outcome)) {
     if (deferred_) return false;
     if (keeper_) keeper_->defer(std::move(*noted));
     deferred_ = std::move(message);
-    deferred_since_ = now;
     poller_.remove(channel_->fd());
     return false;
   }
-  if (message.request() == Request::get_vring_base) count_drain(deferred_ ? now - deferred_since_ : 0ns);
+  if (message.request() == Request::get_vring_base) count_drain();
   update_slots();
   const auto* const reply = std::get_if<Message>(&*outcome);
   const bool refused = reply && message.need_reply() && reply->as<std::uint64_t>() != 0;
@@ -257,7 +255,12 @@ void ServedDisk::keep(Message message, bool answers, bool refused) {
   if (answers && request != Request::set_vring_call) keeper_->save();
 }
 
-void ServedDisk::count_drain(std::chrono::nanoseconds waited) {
+/// A front end takes the rings away one after another: it waits from the first one's stop until the last one's answer.
+void ServedDisk::count_drain() {
+  const auto runs = [](const SplitRing& ring) { return ring.started(); };
+  if (!stopping_since_ || std::any_of(session_->rings().begin(), session_->rings().end(), runs)) return;
+  const std::chrono::nanoseconds waited = std::chrono::steady_clock::now() - *stopping_since_;
+  stopping_since_.reset();
   const auto taken = static_cast<std::uint64_t>(waited.count());
   statistics_->drains.add(1);
   statistics_->drain_last_ns.set(taken);
@@ -306,6 +309,7 @@ void ServedDisk::disconnect(const Error& why) {
   }
   channel_.reset();
   deferred_.reset();
+  stopping_since_.reset();
   for (SplitRing& ring : session_->rings()) {
     ring.drain();
     if (ring.kick) poller_.remove(ring.kick.get());
@@ -389,11 +393,18 @@ void ServedDisk::kick_changed(SplitRing& ring, int kick) {
 }
 
 void ServedDisk::ring_ready(SplitRing& ring) {
-  if (ring.started() && ring.enabled) group_.started(governor_);
+  if (ring.started() && ring.enabled) {
+    group_.started(governor_);
+    stopping_since_.reset();
+  }
   awake_ = true;
 }
 
-void ServedDisk::ring_stopping() { group_.stopping(governor_, std::chrono::steady_clock::now()); }
+void ServedDisk::ring_stopping() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!stopping_since_) stopping_since_ = now;
+  group_.stopping(governor_, now);
+}
 
 Result<std::uint64_t> ServedDisk::resize() {
   auto size = image_.measure();
