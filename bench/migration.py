@@ -30,7 +30,7 @@ from test_migrate import Move, Side, check_load, running_on  # noqa: E402
 DISKS = {"vdb": "qemu", "vdc": "engine"}
 LATENCY_US = 10_000
 MOVES_A_LOAD = 20
-ROUND = 5  # seconds that the load writes before it begins anew
+ROUND = 30  # seconds that the load writes before it begins anew; between two rounds it has nothing in flight
 FORETOLD_PART, FORETOLD_US = 0.3, 5_000  # a drain is foretold if it is off by less than one of these
 
 

@@ -40,6 +40,7 @@ QEMU_CONF = """\
 migration_address = "127.0.0.3"  # not all of them: leaves 127.0.0.2 to what stands between two hosts, relay.py
 keepalive_interval = 2           # a destination that does not answer any more is given up after 8 s
 keepalive_count = 3
+migrate_tls_x509_cert_dir = "/etc/libvirt/pki"  # each daemon's own
 """
 PLACE = f"{PLACES['run']}/g"  # where a guest's console and control port are, as its QEMU sees it
 
@@ -64,12 +65,18 @@ class Host(Managed):
         return self.libvirt.folder / "host"
 
     @property
+    def certificates(self) -> pathlib.Path:
+        """Where QEMU looks for those of an encrypted migration."""
+        return self.libvirt.folder / "etc/pki"
+
+    @property
     def guest_folder(self) -> pathlib.Path:
         """PLACE, as everybody else sees it."""
         return self.libvirt.folder / "run/g"
 
     def open(self) -> None:
         self.undo(self.libvirt.close)
+        self.certificates.mkdir(parents=True)  # libvirtd wants it when it starts
         self.libvirt.open()
         self.folder.mkdir()
         self.guest_folder.mkdir()
