@@ -62,7 +62,7 @@ class Move:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def end(self, expect: int = 0) -> dict:
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=120)
         assert self.process.returncode == expect, f"status {self.process.returncode}, not {expect}:\n{out}{err}"
         return json.loads(out) if out else {}
 
