@@ -71,7 +71,7 @@ struct DiskStatistics {
   Figure share;  ///< Of the engine's queue, as last shared out.
   Figure window;
   Figure broken_rings;
-  Figure drains;             ///< Rings that a front end took away.
+  Figure drains;             ///< Times that a front end took all rings away.
   Figure drain_last_ns;      ///< How long the front end waited for the last one,
   Figure drain_most_ns;      ///< and the longest.
   Figure drain_state;        ///< A DrainGroup::State.

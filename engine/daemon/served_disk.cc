@@ -194,13 +194,18 @@ void ServedDisk::resume(KeptSession kept) {
   keeper_.emplace(*store_, std::move(kept), channel_->fd());
   statistics_->connected.set(1);
   statistics_->connections.add(1);
+  std::optional<Message> waiting;
   for (const auto& [place, entry] : keeper_->record().entries()) {
     Message message = copy_of(entry.message);
-    if (auto done = session_->handle(message); !done) return disconnect(done.error());
+    if (SessionRecord::waits(place))
+      waiting = std::move(message);
+    else if (auto done = session_->handle(message); !done)
+      return disconnect(done.error());
   }
   update_slots();
   poller_.add(channel_->fd(), EPOLLIN, [this] { receive(); });
   awake_ = true;
+  if (waiting) handle(*waiting);
 }
 
 void ServedDisk::receive() {
@@ -221,19 +226,18 @@ bool ServedDisk::handle(Message& message) {
     disconnect(outcome.error());
     return false;
   }
-  const auto now = std::chrono::steady_clock::now();
   if (std::holds_alternative<Session::Deferred>(*outcome)) {
     if (deferred_) return false;
+    if (keeper_) keeper_->defer(std::move(*noted));
     deferred_ = std::move(message);
-    deferred_since_ = now;
     poller_.remove(channel_->fd());
     return false;
   }
-  if (message.request() == Request::get_vring_base) count_drain(deferred_ ? now - deferred_since_ : 0ns);
+  if (message.request() == Request::get_vring_base) count_drain();
   update_slots();
   const auto* const reply = std::get_if<Message>(&*outcome);
   const bool refused = reply && message.need_reply() && reply->as<std::uint64_t>() != 0;
-  if (noted && (!refused || message.request() == Request::get_vring_base)) keeper_->note(std::move(*noted));
+  if (keeper_) keep(std::move(*noted), reply != nullptr, refused);
   if (reply)
     if (auto sent = channel_->send(*reply); !sent) {
       disconnect(sent.error());
@@ -242,7 +246,21 @@ bool ServedDisk::handle(Message& message) {
   return true;
 }
 
-void ServedDisk::count_drain(std::chrono::nanoseconds waited) {
+/// What a front end has the answer to holds for the next process, too: that a ring has been taken away, or that the
+/// guest's dirty pages are logged. Calls come as often as a guest masks its interrupts, so these may wait.
+void ServedDisk::keep(Message message, bool answers, bool refused) {
+  const Request request = message.request();
+  if (deferred_) keeper_->answered();
+  if (!refused || request == Request::get_vring_base) keeper_->note(std::move(message));
+  if (answers && request != Request::set_vring_call) keeper_->save();
+}
+
+/// A front end takes the rings away one after another: it waits from the first one's stop until the last one's answer.
+void ServedDisk::count_drain() {
+  const auto runs = [](const SplitRing& ring) { return ring.started(); };
+  if (!stopping_since_ || std::any_of(session_->rings().begin(), session_->rings().end(), runs)) return;
+  const std::chrono::nanoseconds waited = std::chrono::steady_clock::now() - *stopping_since_;
+  stopping_since_.reset();
   const auto taken = static_cast<std::uint64_t>(waited.count());
   statistics_->drains.add(1);
   statistics_->drain_last_ns.set(taken);
@@ -291,6 +309,7 @@ void ServedDisk::disconnect(const Error& why) {
   }
   channel_.reset();
   deferred_.reset();
+  stopping_since_.reset();
   for (SplitRing& ring : session_->rings()) {
     ring.drain();
     if (ring.kick) poller_.remove(ring.kick.get());
@@ -374,11 +393,18 @@ void ServedDisk::kick_changed(SplitRing& ring, int kick) {
 }
 
 void ServedDisk::ring_ready(SplitRing& ring) {
-  if (ring.started() && ring.enabled) group_.started(governor_);
+  if (ring.started() && ring.enabled) {
+    group_.started(governor_);
+    stopping_since_.reset();
+  }
   awake_ = true;
 }
 
-void ServedDisk::ring_stopping() { group_.stopping(governor_, std::chrono::steady_clock::now()); }
+void ServedDisk::ring_stopping() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!stopping_since_) stopping_since_ = now;
+  group_.stopping(governor_, now);
+}
 
 Result<std::uint64_t> ServedDisk::resize() {
   auto size = image_.measure();

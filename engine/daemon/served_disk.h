@@ -126,13 +126,14 @@ class ServedDisk final : public SessionDisk {
   void accept();
   void receive();
   bool handle(Message& message);
+  void keep(Message message, bool answers, bool refused);
   void go_on();
   void disconnect(const Error& why);
   void leave_if_drained();
   void end_session_if_drained();
 
   bool take_from(SplitRing& ring, SteadyTime now);
-  void count_drain(std::chrono::nanoseconds waited);
+  void count_drain();
   void update_slots();
   void begin_request(SplitRing& ring, std::uint16_t head, SteadyTime now);
   void submit(Task& task);
@@ -163,8 +164,8 @@ class ServedDisk final : public SessionDisk {
   std::unique_ptr<MessageChannel> channel_;
   std::unique_ptr<Session> session_;
   std::optional<SessionKeeper> keeper_;
-  std::optional<Message> deferred_;  ///< Waits for requests in flight.
-  SteadyTime deferred_since_{};
+  std::optional<Message> deferred_;           ///< Waits for requests in flight.
+  std::optional<SteadyTime> stopping_since_;  ///< The first of the rings, until the last one is taken away.
   bool closing_ = false;
   bool leaving_ = false;
   bool awake_ = false;  ///< Rings are looked at in each turn; the guest need not kick.

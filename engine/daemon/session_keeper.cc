@@ -33,6 +33,7 @@ Json to_json(const KeptSession& session) {
     const auto* const bytes = reinterpret_cast<const std::uint8_t*>(entry.message.payload.data());
     Json message = {{"request", entry.message.header.request},
                     {"payload", Json::binary({bytes, bytes + entry.message.header.size})}};
+    if (SessionRecord::waits(key)) message["flags"] = entry.message.header.flags;
     if (const auto name = session.names.find(entry.serial); name != session.names.end()) message["fd"] = name->second;
     messages.push_back(std::move(message));
   }
@@ -62,7 +63,11 @@ bool restore_message(KeptSession& session, const Json& entry, DescriptorStore& s
     if (!message.fds.back()) return false;
     session.names.emplace(session.record.next_serial(), name);
   }
-  return session.record.note(std::move(message));
+  const auto flags = entry.find("flags");
+  if (flags == entry.end()) return session.record.note(std::move(message));
+  message.header.flags = flags->get<std::uint32_t>();
+  session.record.defer(std::move(message));
+  return true;
 }
 
 /// @return whether the record makes sense, and all that it names is there.
@@ -85,9 +90,13 @@ bool restore(KeptSession& session, const Json& record, DescriptorStore& store) t
 void KeptSession::discard(DescriptorStore& store) {
   if (socket) ::shutdown(socket.get(), SHUT_RDWR);  // the service manager has it open, too
   socket.reset();
-  for (const auto& [serial, kept] : names) store.release(kept);
-  store.release(socket_name);
-  store.release(name);
+  withdraw(store);
+}
+
+void KeptSession::withdraw(DescriptorStore& store) {
+  for (const auto& [serial, kept] : std::exchange(names, {})) store.release(kept);
+  store.release(std::exchange(socket_name, {}));
+  store.release(std::exchange(name, {}));
 }
 
 std::vector<KeptSession> take_kept_sessions(DescriptorStore& store) {
@@ -122,7 +131,22 @@ SessionKeeper::SessionKeeper(DescriptorStore& store, std::string disk, int socke
 SessionKeeper::SessionKeeper(DescriptorStore& store, KeptSession kept, int socket)
     : store_(store), kept_(std::move(kept)), socket_(socket) {}
 
-void SessionKeeper::note(Message message) { changed_ |= kept_.record.note(std::move(message)); }
+/// A ring that begins without an inflight region is no ring for the next process.
+void SessionKeeper::note(Message message) {
+  changed_ |= kept_.record.note(std::move(message));
+  if (!kept_.record.resumable() && !kept_.name.empty()) kept_.withdraw(store_);
+}
+
+void SessionKeeper::defer(Message message) {
+  kept_.record.defer(std::move(message));
+  changed_ = true;
+  save();
+}
+
+void SessionKeeper::answered() {
+  kept_.record.answered();
+  changed_ = true;
+}
 
 void SessionKeeper::save(Time now) {
   if (!changed_ || now - last_ < kPause) return;

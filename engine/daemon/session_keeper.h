@@ -25,6 +25,8 @@ struct KeptSession {
 
   /// Lets the front end know that nobody goes on with it.
   void discard(DescriptorStore& store);
+  /// The store has nothing of it any more; it goes on.
+  void withdraw(DescriptorStore& store);
 };
 
 /// The sessions that a new process finds in its store. What makes none is let go.
@@ -42,6 +44,10 @@ class SessionKeeper {
 
   /// A message that the session has done, with descriptors for the keeper.
   void note(Message message);
+  /// A message that waits for requests in flight. Kept at once, for who has sent it does nothing until it is answered.
+  void defer(Message message);
+  /// A message is about to be answered that the session has refused: it waits no longer.
+  void answered();
   /// Keeps what was noted, but not more often than every few milliseconds.
   void save(Time now);
   /// Keeps what was noted.

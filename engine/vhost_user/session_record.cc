@@ -29,6 +29,9 @@ constexpr std::array kOrder{
     Request::set_vring_enable,
 };
 
+/// After all others.
+constexpr SessionRecord::Key kWaiting{kOrder.size(), 0};
+
 std::optional<std::size_t> rank_of(Request request) {
   const auto* const found = std::find(kOrder.begin(), kOrder.end(), request);
   if (found == kOrder.end()) return std::nullopt;
@@ -64,9 +67,20 @@ Message copy_of(const Message& message) {
 }
 
 bool SessionRecord::resumable() const {
-  const auto rank = *rank_of(Request::set_inflight_fd);
-  return entries_.contains({rank, 0});
+  if (entries_.contains({*rank_of(Request::set_inflight_fd), 0})) return true;
+  const auto kick = *rank_of(Request::set_vring_kick);
+  return std::none_of(entries_.begin(), entries_.end(), [&](const auto& entry) { return entry.first.rank == kick; });
 }
+
+/// A table of memory has more descriptors than an entry; a front end that adds regions by themselves sends none.
+void SessionRecord::defer(Message message) {
+  if (message.fds.size() > 1) return;
+  entries_.insert_or_assign(kWaiting, Entry{next_serial_++, std::move(message)});
+}
+
+void SessionRecord::answered() { entries_.erase(kWaiting); }
+
+bool SessionRecord::waits(const Key& key) { return key == kWaiting; }
 
 void SessionRecord::put(const Key& key, Message message) {
   message.header.flags = kVersion;

@@ -25,17 +25,23 @@ class SessionRecord {
   };
   struct Entry {
     std::uint64_t serial;  ///< Told apart by it; greater than those of all entries before.
-    Message message;       ///< Wants no reply, and has one descriptor at most.
+    Message message;       ///< Wants no reply unless it waits, and has one descriptor at most.
   };
 
   /// Notes what a session has done.
   /// @return whether the record is another one now; false for what makes no state.
   bool note(Message message);
+  /// Notes a message that waits for requests in flight. The front end waits for its answer, which the next process has
+  /// to give: it is the last of the entries until answered(), and wants what it wanted.
+  void defer(Message message);
+  void answered();
+  /// Whether an entry is such a message.
+  static bool waits(const Key& key);
   /// What the next message that is noted will have.
   std::uint64_t next_serial() const { return next_serial_; }
 
   const std::map<Key, Entry>& entries() const { return entries_; }
-  /// Whether a ring goes on without losing what was in flight: there is an inflight region.
+  /// Whether all goes on without losing what was in flight: there is an inflight region, or no ring runs.
   bool resumable() const;
 
  private:

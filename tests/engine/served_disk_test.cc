@@ -254,6 +254,26 @@ TEST_P(ServedDiskTest, TellsOfANewSize) {
   EXPECT_EQ(driver.run(VIRTIO_BLK_T_IN, 15 * kSectors, kBlock), VIRTIO_BLK_S_OK);
 }
 
+TEST_P(ServedDiskTest, ADrainLastsUntilTheLastRingIsTakenAway) {
+  const SlowFile slow(folder_, 64 * kBlock, "delay 50000");
+  DiskSettings settings;
+  settings.path = slow.path();
+  settings.queues = 2;
+  const auto statistics = serve(0, settings);
+  FrontEndOptions options;
+  options.queues = 2;
+  const auto front_end = connect(socket_, options);
+  BlockDriver driver(*front_end, 0, 1, kBlock);
+  ASSERT_TRUE(driver.start(0, VIRTIO_BLK_T_IN, 0, kBlock));
+  driver.kick();
+  std::this_thread::sleep_for(10ms);
+  ASSERT_TRUE(front_end->stop(0).has_value());
+  EXPECT_EQ(statistics->drains.get(), 0U);
+  ASSERT_TRUE(front_end->stop(1).has_value());
+  EXPECT_EQ(statistics->drains.get(), 1U);
+  EXPECT_GT(statistics->drain_last_ns.get(), 10'000'000U) << "though the last ring had nothing in flight";
+}
+
 TEST_P(ServedDiskTest, AnswersTheStopOnlyWhenNothingIsInFlightAndTouchesNothingAfter) {
   const SlowFile slow(folder_, 64 * kBlock, "delay 50000");
   DiskSettings settings;

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -39,10 +40,9 @@ bool is_socket(const UniqueFd& fd) {
 class Manager {
  public:
   explicit Manager(const std::string& path) : socket_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    if (::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+    address_.sun_family = AF_UNIX;
+    path.copy(address_.sun_path, sizeof(address_.sun_path) - 1);
+    if (::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address_), sizeof(address_)) != 0)
       throw std::runtime_error("bind " + path);
     ::setenv("NOTIFY_SOCKET", path.c_str(), 1);
     thread_ = std::thread([this] { serve(); });
@@ -58,6 +58,16 @@ class Manager {
     std::map<std::string, int> found;
     for (const auto& [name, fd] : kept_) found[name] = fd.get();
     return found;
+  }
+
+  /// Returns when it has done all that it has been sent. @return false if it does not come to it.
+  bool catch_up() {
+    const UniqueFd sender(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const int before = marks_;
+    if (::sendto(sender.get(), "MARK", 4, 0, reinterpret_cast<const sockaddr*>(&address_), sizeof(address_)) != 4)
+      return false;
+    for (int i = 0; i < 5000 && marks_ == before; ++i) std::this_thread::sleep_for(1ms);
+    return marks_ > before;
   }
 
   /// What a new process is given.
@@ -88,6 +98,10 @@ class Manager {
           fd.reset(number);
         }
       const std::string_view said(text.data(), static_cast<std::size_t>(got));
+      if (said == "MARK") {
+        ++marks_;
+        continue;
+      }
       const std::string name(said.substr(said.find("FDNAME=") + 7));
       const std::lock_guard lock(mutex_);
       if (said.starts_with("FDSTOREREMOVE=1"))
@@ -97,7 +111,9 @@ class Manager {
     }
   }
 
+  sockaddr_un address_{};
   UniqueFd socket_;
+  std::atomic<int> marks_{0};
   std::mutex mutex_;
   std::map<std::string, UniqueFd> kept_;
   std::thread thread_;
@@ -106,8 +122,9 @@ class Manager {
 /// A daemon with one disk, as often as it is started.
 class SessionKeeperTest : public testing::TestWithParam<AioMode> {
  protected:
-  void start() {
-    store_.emplace(manager_.give());
+  void start() { start(manager_.give()); }
+  void start(std::vector<NamedDescriptor> given) {
+    store_.emplace(std::move(given));
     sessions_ = take_kept_sessions(*store_);
     served_.emplace(256, &*store_);
     DiskSettings settings;
@@ -183,6 +200,53 @@ TEST_P(SessionKeeperTest, WhatWasInFlightIsDoneOnce) {
   EXPECT_EQ(before->pops.get() + statistics_->pops.get(), 32U);
 }
 
+TEST_P(SessionKeeperTest, AnAnswerThatIsDueIsGivenByTheNextProcess) {
+  const SlowFile slow(folder_, 64 * kBlock, "delay 300000");
+  path_ = slow.path();
+  start();
+  const auto front_end = connect(socket_);
+  BlockDriver driver(*front_end, 0, 4, kBlock);
+  ASSERT_TRUE(driver.start(0, VIRTIO_BLK_T_OUT, 0, kBlock));
+  driver.kick();
+  ASSERT_TRUE(eventually([&] { return statistics_->pops.get() == 1; }));
+  Message stop;
+  stop.header = {static_cast<std::uint32_t>(Request::get_vring_base), kVersion, 0};
+  const VringState ring{0, 0};
+  stop.append(&ring, sizeof(ring));
+  ASSERT_TRUE(front_end->send(stop).has_value());
+  std::vector<NamedDescriptor> of_killed;
+  ASSERT_TRUE(eventually([&] {
+    of_killed = manager_.give();
+    DescriptorStore store(manager_.give());
+    const auto sessions = take_kept_sessions(store);
+    return sessions.size() == 1 && SessionRecord::waits(sessions[0].record.entries().rbegin()->first);
+  })) << "it is kept as long as requests are waited for";
+  end();  // which answers: nobody kills this one
+  ASSERT_TRUE(front_end->receive().has_value());
+  start(std::move(of_killed));
+  const auto answer = front_end->receive();
+  ASSERT_TRUE(answer.has_value()) << "of one that was killed, the next one answers";
+  EXPECT_EQ(answer->request(), Request::get_vring_base);
+  EXPECT_EQ(answer->as<VringState>().number, 1U);
+}
+
+TEST_P(SessionKeeperTest, ARingThatWasTakenAwayIsNotTouchedByTheNextProcess) {
+  start();
+  const auto front_end = connect(socket_);
+  BlockDriver driver(*front_end, 0, 4, kBlock);
+  ASSERT_EQ(driver.run(VIRTIO_BLK_T_OUT, 0, kBlock), VIRTIO_BLK_S_OK);
+  for (int round = 0; round < 10; ++round) {
+    ASSERT_TRUE(front_end->stop(0).has_value());
+    ASSERT_TRUE(manager_.catch_up());
+    DescriptorStore store(manager_.give());
+    const auto sessions = take_kept_sessions(store);
+    ASSERT_THAT(sessions, SizeIs(1));
+    for (const auto& [key, entry] : sessions[0].record.entries())
+      ASSERT_NE(entry.message.request(), Request::set_vring_kick) << "it would run again, in round " << round;
+    ASSERT_TRUE(front_end->start().has_value());
+  }
+}
+
 TEST_P(SessionKeeperTest, AKickThatIsGivenAgainIsStillKept) {
   start();
   const auto front_end = connect(socket_);
@@ -212,6 +276,19 @@ TEST_P(SessionKeeperTest, AFrontEndSeesThatItsDiskIsRemoved) {
   served_->reactor().remove("disk", [] {});
   EXPECT_TRUE(is_over(*front_end)) << "though the manager has the socket open";
   EXPECT_TRUE(nothing_is_kept()) << testing::PrintToString(manager_.kept());
+}
+
+TEST_P(SessionKeeperTest, ASessionWhoseRingsDoNotRunYetIsKept) {
+  start();
+  auto front_end = FrontEnd::connect(socket_);  // QEMU on the destination of a migration, until the guest has come
+  ASSERT_TRUE(front_end.has_value());
+  ASSERT_TRUE(eventually([&] { return is_kept(); }));
+  end();
+  start();
+  ASSERT_TRUE((*front_end)->start().has_value());
+  BlockDriver driver(**front_end, 0, 1, kBlock);
+  EXPECT_EQ(driver.run(VIRTIO_BLK_T_OUT, 0, kBlock), VIRTIO_BLK_S_OK);
+  EXPECT_EQ(statistics_->connections.get(), 1U) << "it is the same connection";
 }
 
 TEST_P(SessionKeeperTest, WithoutAnInflightRegionNothingIsKept) {

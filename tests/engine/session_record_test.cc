@@ -44,6 +44,29 @@ std::vector<Request> requests(const SessionRecord& record) {
   return found;
 }
 
+TEST(SessionRecordTest, RingsThatRunNeedAnInflightRegion) {
+  SessionRecord record;
+  EXPECT_TRUE(record.resumable());
+  record.note(message_of(Request::set_vring_kick, std::uint64_t{0}, some_file()));
+  EXPECT_FALSE(record.resumable());
+  record.note(message_of(Request::get_vring_base, VringState{0, 0}));
+  EXPECT_TRUE(record.resumable());
+  record.note(message_of(Request::set_inflight_fd, InflightDescription{}, some_file()));
+  record.note(message_of(Request::set_vring_kick, std::uint64_t{0}, some_file()));
+  EXPECT_TRUE(record.resumable());
+}
+
+TEST(SessionRecordTest, AMessageThatWaitsIsTheLastUntilItIsAnswered) {
+  SessionRecord record;
+  record.defer(message_of(Request::get_vring_base, VringState{0, 0}));
+  record.note(message_of(Request::set_vring_enable, VringState{0, 1}));
+  EXPECT_THAT(requests(record), ElementsAre(Request::set_vring_enable, Request::get_vring_base));
+  EXPECT_TRUE(record.entries().rbegin()->second.message.need_reply()) << "as it came";
+  EXPECT_TRUE(SessionRecord::waits(record.entries().rbegin()->first));
+  record.answered();
+  EXPECT_THAT(requests(record), ElementsAre(Request::set_vring_enable));
+}
+
 TEST(SessionRecordTest, GivesMessagesInTheOrderInWhichASessionTakesThem) {
   SessionRecord record;
   EXPECT_TRUE(record.note(message_of(Request::set_vring_call, std::uint64_t{0}, some_file())));

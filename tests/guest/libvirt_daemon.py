@@ -66,15 +66,17 @@ have_folder() {
 
 class LibvirtDaemon(Managed):
     def __init__(self, folder: os.PathLike | str | None = None, *, network: Namespaces | None = None,
-                 state: pathlib.Path | None = None):
+                 state: pathlib.Path | None = None, qemu_conf: str = ""):
         """folder: what libvirt keeps; made, and removed by close(); by default a short new one. It has the same parts as
-        the root of an embedded driver. network: the namespaces to start in, by default the host's."""
+        the root of an embedded driver. network: the namespaces to start in, by default the host's. qemu_conf: lines to add
+        to qemu.conf."""
         super().__init__()
         self.state = state or image.state_folder()
         self.folder = pathlib.Path(folder).absolute() if folder else guest.new_root(self.state)
         self.host_uuid = str(uuid.uuid4())
         self.process: subprocess.Popen | None = None
         self._network = network
+        self._qemu_conf = qemu_conf
         self._namespaces: Namespaces | None = None
 
     @property
@@ -94,6 +96,8 @@ class LibvirtDaemon(Managed):
         for name in (*PLACES, "drivers", "stage"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         guest.prepare_root(self.folder, self.state)
+        with open(self.folder / "etc/qemu.conf", "a", encoding="utf-8") as conf:
+            conf.write(self._qemu_conf)
         (self.folder / "etc/libvirtd.conf").write_text(LIBVIRTD_CONF.format(host_uuid=self.host_uuid))
         for driver in ("qemu", "secret"):
             (self.folder / f"drivers/libvirt_driver_{driver}.so").symlink_to(DRIVERS / f"libvirt_driver_{driver}.so")

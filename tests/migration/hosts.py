@@ -12,7 +12,7 @@ As found with libvirt 9.0 and QEMU 7.2 of Debian 12:
 - libvirt refuses to migrate to itself; two daemons with host UUIDs of their own are two hosts to it.
 - Peer to peer, the source's daemon connects to the destination's by itself, from its own mount namespace. Its socket has
   a path that all namespaces see, and both daemons run as root with auth_unix_rw "none", so qemu+unix:///system?socket=
-  needs nothing else. Memory goes over loopback, with --migrateuri tcp://127.0.0.1; libvirt picks a port.
+  needs nothing else. Memory goes over loopback, with --migrateuri tcp://127.0.0.3; libvirt picks a port. (migration_address may not be 127.0.0.1.)
 - What both QEMUs open for writing must not be the same file. PLACE is another folder on each host, by its daemon's mount
   namespace, so that the guest's XML is the same on both, as it is on real ones.
 - Files on a local disk count as not shared: the disks need --unsafe, VIR_MIGRATE_UNSAFE.
@@ -35,7 +35,13 @@ from libvirt_daemon import PLACES, LibvirtDaemon  # noqa: E402
 from managed import Managed  # noqa: E402
 from namespaces import kill  # noqa: E402
 
-MIGRATE_URI = "tcp://127.0.0.1"
+MIGRATE_URI = "tcp://127.0.0.3"
+QEMU_CONF = """\
+migration_address = "127.0.0.3"  # not all of them: leaves 127.0.0.2 to what stands between two hosts, relay.py
+keepalive_interval = 2           # a destination that does not answer any more is given up after 8 s
+keepalive_count = 3
+migrate_tls_x509_cert_dir = "/etc/libvirt/pki"  # each daemon's own
+"""
 PLACE = f"{PLACES['run']}/g"  # where a guest's console and control port are, as its QEMU sees it
 
 
@@ -45,7 +51,7 @@ class Host(Managed):
     def __init__(self, name: str):
         super().__init__()
         self.name = name
-        self.libvirt = LibvirtDaemon()
+        self.libvirt = LibvirtDaemon(qemu_conf=QEMU_CONF)
         self.engine: Engine | None = None
 
     @property
@@ -59,12 +65,18 @@ class Host(Managed):
         return self.libvirt.folder / "host"
 
     @property
+    def certificates(self) -> pathlib.Path:
+        """Where QEMU looks for those of an encrypted migration."""
+        return self.libvirt.folder / "etc/pki"
+
+    @property
     def guest_folder(self) -> pathlib.Path:
         """PLACE, as everybody else sees it."""
         return self.libvirt.folder / "run/g"
 
     def open(self) -> None:
         self.undo(self.libvirt.close)
+        self.certificates.mkdir(parents=True)  # libvirtd wants it when it starts
         self.libvirt.open()
         self.folder.mkdir()
         self.guest_folder.mkdir()
@@ -73,11 +85,11 @@ class Host(Managed):
         """The command line that runs a command on this host, where qemu:///system is its libvirt."""
         return self.libvirt.command(*command)
 
-    def start_engine(self, *options: str) -> Engine:
-        """aiolos-engine, with its admin socket where configuration() says."""
+    def start_engine(self, *options: str, kind: type[Engine] = Engine) -> Engine:
+        """aiolos-engine, with its admin socket where configuration() says. kind: EngineUnit for one under systemd."""
         folder = self.folder / "e"
         folder.mkdir(exist_ok=True)
-        self.engine = Engine(folder, *options)
+        self.engine = kind(folder, *options)
         self.undo(self.engine.close)
         return self.engine.start()
 

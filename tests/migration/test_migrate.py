@@ -52,11 +52,13 @@ class Side:
 class Move:
     """A migration that has been begun."""
 
-    def __init__(self, source: Side, destination: Side, guest, *options: str):
+    def __init__(self, source: Side, destination: Side, guest, *options: str, to: str = "", through_pipes: bool = False):
+        """to: the destination's libvirt, where the source reaches it in another way. through_pipes: what the source's Aiolos
+        says to the destination's goes through two processes, cat, which can be ended."""
         receive = destination.host.command(aiolos_binary(), "migrate-receive", "--config", destination.aiolos.config)
         self.process = subprocess.Popen(
             [*source.aiolos.command, "migrate", "--config", str(source.aiolos.config), "--json", "--unsafe",
-             "--domain", guest.name, "--to", destination.host.uri, "--peer", shlex.join(receive), *options],
+             "--domain", guest.name, "--to", to or destination.host.uri, "--peer", shlex.join(["sh", "-c", 'cat | "$@" | cat', "sh", *receive] if through_pipes else receive), *options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def end(self, expect: int = 0) -> dict:
