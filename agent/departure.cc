@@ -23,6 +23,8 @@ constexpr auto kLook = 100ms;
 // A guest whose disks are idle at one look may be busy at the switchover: the longest drain of this time counts.
 constexpr auto kLately = 1s;
 constexpr auto kLookCloser = 20ms;
+// How long a rehearsal watches the disks.
+constexpr auto kRehearsal = 1s;
 // How long after a failure libvirt may need until it is known where the guest is.
 constexpr auto kSettleTimeout = 30s;
 constexpr auto kSettlePause = 500ms;
@@ -96,6 +98,7 @@ Result<MigrationReport> AttachmentFlows::Departure::run() {
   if (!prepared) return tl::unexpected(prepared.error());
   prepared_ = prepared->disks;
   if (request_.dry_run) {
+    watch_before(kRehearsal);
     MigrationReport rehearsed = report();
     rehearsed.notes.emplace_back("dry run: nothing was changed");
     return rehearsed;
@@ -175,7 +178,8 @@ Result<void> AttachmentFlows::Departure::take_record(const AttachmentRecord& lis
                 "run aiolos reconcile first");
   if (auto same = flows_.verify_record(**record); !same) return same;
   modes_[listed.target] = disk->driver.io;
-  is_engine_ = is_engine_ || engine_disk_name((*record)->disk_xml).has_value();
+  const bool is_served = engine_disk_name((*record)->disk_xml).has_value();
+  (is_served ? is_engine_ : is_stock_) = true;
   records_.push_back(std::move(**record));
   disk_locks_.push_back(std::move(*lock));
   return {};
@@ -198,16 +202,24 @@ Result<void> AttachmentFlows::Departure::check_connections() const {
 }
 
 /// A limit that nobody can hold it to would hold the guest for ever.
-Result<void> AttachmentFlows::Departure::check_drains_known() const {
+Result<void> AttachmentFlows::Departure::check_drains_known() {
+  const auto seen = flows_.machine_.disk_statistics().look(domain_.uuid, request_.ask_qemu);
+  if (seen) stock_.see(flows_.machine_.clock().now(), *seen);
   if (!request_.max_drain) return {};
+  const auto is_counted = [&](const std::string& target) {
+    const auto is_it = [&](const DiskCounters& disk) { return disk.target == target; };
+    return seen && std::any_of(seen->disks.begin(), seen->disks.end(), is_it);
+  };
   std::vector<std::string> unknown;
   for (const AttachmentRecord& record : records_)
-    if (!engine_disk_name(record.disk_xml)) unknown.push_back(record.target);
-  if (unknown.empty() && !records_.empty()) return {};
+    if (!engine_disk_name(record.disk_xml) && !is_counted(record.target)) unknown.push_back(record.target);
+  const bool is_anything_known = is_engine_ || (seen && !seen->disks.empty());
+  if (unknown.empty() && is_anything_known) return {};
   return fail(ErrorKind::refused,
-              unknown.empty() ? std::string("aiolos-engine serves no disk of this guest, and only it bounds a drain")
-                              : fmt::format("QEMU does the I/O of {}, and the drain of its disks is not known",
-                                            fmt::join(unknown, ", ")),
+              (unknown.empty() ? std::string("libvirt counts the requests of no disk of this guest")
+                               : fmt::format("libvirt does not count the requests of {}", fmt::join(unknown, ", "))) +
+                  ", and the drain is not known without" +
+                  (seen ? std::string() : fmt::format(": {}", describe(seen.error()))),
               "leave --max-drain out, or attach the volumes with disk_info {\"data_plane\": \"engine\"}");
 }
 
@@ -381,6 +393,28 @@ Error AttachmentFlows::Departure::overdue_error(const SwitchoverView& view) cons
 }
 
 std::optional<std::chrono::microseconds> AttachmentFlows::Departure::drain_lately() {
+  const auto engine = engine_drain_lately();
+  (void)look_at_stock_disks();  // what was not seen now will be at the next look, and until then what was known counts
+  const auto stock = stock_.longest();
+  if ((is_engine_ && !engine) || (is_stock_ && !stock)) return std::nullopt;
+  if (!engine) return stock;
+  return std::max(*engine, stock.value_or(0us));
+}
+
+bool AttachmentFlows::Departure::look_at_stock_disks() {
+  const auto seen = flows_.machine_.disk_statistics().look(domain_.uuid, request_.ask_qemu);
+  if (seen) stock_.see(flows_.machine_.clock().now(), *seen);
+  return seen.has_value();
+}
+
+/// What counters say takes two looks at least.
+void AttachmentFlows::Departure::watch_before(std::chrono::milliseconds time) {
+  Clock& clock = flows_.machine_.clock();
+  const auto end = clock.now() + time;
+  while (look_at_stock_disks() && clock.now() < end && !is_stopped()) clock.sleep_until(clock.now() + kLook);
+}
+
+std::optional<std::chrono::microseconds> AttachmentFlows::Departure::engine_drain_lately() {
   if (!is_engine_) return std::nullopt;
   const auto drains = flows_.machine_.data_plane().drains(domain_.uuid);
   if (!drains || drains->empty()) return std::nullopt;
@@ -502,6 +536,7 @@ MigrationReport AttachmentFlows::Departure::report() const {
       const auto first = first_.find(*name);
       if (first != first_.end() && drain->second.count > first->second.count) disk.drain = drain->second.last;
     }
+    if (const auto stock = name ? std::nullopt : stock_.of(prepared.target)) disk.drain_predicted = stock->drain;
     report.disks.push_back(std::move(disk));
   }
   return report;

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "aiolos/core/stock_drain.h"
 #include "aiolos/core/switchover.h"
 #include "attachment_flows.h"
 
@@ -33,7 +34,7 @@ class AttachmentFlows::Departure {
   Result<void> take_record(const AttachmentRecord& listed, const GuestDisks& guest);
   Result<MovingVolume> moving_volume(const AttachmentRecord& record) const;
   Result<void> check_connections() const;
-  Result<void> check_drains_known() const;
+  Result<void> check_drains_known();
   Result<void> read_guest();
   Result<void> check_unchanged();
 
@@ -47,6 +48,11 @@ class AttachmentFlows::Departure {
   Error overdue_error(const SwitchoverView& view) const;
   /// The longest drain that was forecast lately; nullopt where nobody forecasts.
   std::optional<std::chrono::microseconds> drain_lately();
+  /// The same of the disks that aiolos-engine serves.
+  std::optional<std::chrono::microseconds> engine_drain_lately();
+  /// At the disks that QEMU serves. @return whether they could be seen.
+  bool look_at_stock_disks();
+  void watch_before(std::chrono::milliseconds time);
   void show(MigrationStatus::Phase phase, const SwitchoverView& view) const;
   bool is_stopped() const { return watch_.stop && watch_.stop(); }
 
@@ -79,8 +85,10 @@ class AttachmentFlows::Departure {
   std::map<std::string, DiskDrain> first_;   ///< Before the guest moved, by disk.
   std::map<std::string, DiskDrain> drains_;  ///< As they were last seen while it moved, by disk.
   std::vector<std::pair<std::chrono::steady_clock::time_point, std::chrono::microseconds>> lately_;
+  StockDrains stock_;
   std::optional<std::chrono::microseconds> downtime_;
   bool is_engine_ = false;  ///< aiolos-engine serves disks of the guest.
+  bool is_stock_ = false;   ///< QEMU serves disks of it that move.
 };
 
 }  // namespace aiolos

@@ -101,6 +101,7 @@ Result<MigrationRequest> request_of(const MigrateOptions& options, const Config&
   request.max_drain = config.migration.max_drain;
   request.post_copy_after = config.migration.post_copy_after;
   request.deadline = config.migration.deadline;
+  request.ask_qemu = config.migration.ask_qemu;
   if (options.max_drain_ms)
     request.max_drain = std::chrono::microseconds(whole<std::int64_t>(*options.max_drain_ms * 1000));
   if (options.post_copy_after_ms)
@@ -293,6 +294,8 @@ std::string render(const MigrationReport& report) {
       text += fmt::format("; drain {}, predicted {}{}", milliseconds_text(disk.drain),
                           milliseconds_text(disk.drain_predicted),
                           disk.drain_bound ? ", bound " + milliseconds_text(disk.drain_bound) : std::string());
+    else if (disk.drain_predicted)
+      text += fmt::format("; a drain would take {} now", milliseconds_text(disk.drain_predicted));
     text += '\n';
     for (const std::string& note : disk.notes) text += fmt::format("  {}\n", note);
   }

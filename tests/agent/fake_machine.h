@@ -52,6 +52,8 @@ struct World {
   std::map<std::string, DataPlaneDisk> served;  ///< What the engine serves, by name.
   std::optional<Error> data_plane_fails;
   DiskDrain drain;  ///< Of every disk that the engine serves.
+  /// What each request takes on the disks that QEMU serves; nullopt: libvirt counts none of them.
+  std::optional<std::chrono::milliseconds> latency;
   MigrationPlan migration;
   std::string xml_head;                   ///< Of the guest's migratable XML, before its devices.
   std::optional<std::string> definition;  ///< The guest's persistent one.
@@ -142,6 +144,34 @@ class FakeDataPlane : public DataPlane {
 
  private:
   World& world_;
+};
+
+/// No guest has one.
+class FakeGuestAgent : public GuestAgent {
+ public:
+  Result<Json> ask(const std::string&, const std::string&, const Json&, std::chrono::seconds) override {
+    return fail(ErrorKind::retry, "the guest has no agent", "run one");
+  }
+};
+
+/// Each disk that QEMU serves answers ten requests between two looks.
+class FakeDiskStatistics : public DiskStatistics {
+ public:
+  explicit FakeDiskStatistics(World& world) : world_(world) {}
+  Result<GuestCounters> look(const std::string&, bool ask_qemu) override {
+    if (ask_qemu) world_.happened("ask QEMU what is in flight");
+    GuestCounters seen;
+    if (!world_.latency) return seen;
+    reads_.requests += 10;
+    reads_.time += 10 * *world_.latency;
+    for (const auto& [target, disk] : world_.disks)
+      if (disk.find("vhostuser") == std::string::npos) seen.disks.push_back({target, reads_, {}, {}, {}});
+    return seen;
+  }
+
+ private:
+  World& world_;
+  RequestCount reads_;
 };
 
 /// Migrates the guest away while another thread looks on: each look at its progress is a tick.
@@ -258,7 +288,8 @@ class FakeMachine : public Machine,
                     public Hypervisor,
                     public SecretStore {
  public:
-  explicit FakeMachine(World& world) : world_(world), probe_(world), data_plane_(world), migrations_(world) {}
+  explicit FakeMachine(World& world)
+      : world_(world), probe_(world), data_plane_(world), statistics_(world), migrations_(world) {}
 
   Clock& clock() override { return clock_; }
   CommandRunner& commands() override { return *this; }
@@ -269,6 +300,8 @@ class FakeMachine : public Machine,
   SecretStore& secrets() override { return *this; }
   DataPlane& data_plane() override { return data_plane_; }
   FakeMigrations& migrations() override { return migrations_; }
+  DiskStatistics& disk_statistics() override { return statistics_; }
+  GuestAgent& guest_agent() override { return agent_; }
 
   Result<CommandResult> run(const Command& command) override {
     world_.happened(command.argv.front());
@@ -386,6 +419,8 @@ class FakeMachine : public Machine,
   World& world_;
   FakeHostProbe probe_;
   FakeDataPlane data_plane_;
+  FakeDiskStatistics statistics_;
+  FakeGuestAgent agent_;
   FakeMigrations migrations_;
   FakeClock clock_{world_.wall};
 };

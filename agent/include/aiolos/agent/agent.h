@@ -15,10 +15,12 @@
 #include "aiolos/core/aio_policy.h"
 #include "aiolos/core/attachment.h"
 #include "aiolos/core/facts.h"
+#include "aiolos/core/guest_agent.h"
 #include "aiolos/core/interfaces.h"
 #include "aiolos/core/json_document.h"
 #include "aiolos/core/migration.h"
 #include "aiolos/core/queue_plan.h"
+#include "aiolos/core/stock_drain.h"
 
 namespace aiolos {
 
@@ -41,6 +43,8 @@ class Machine {
   virtual SecretStore& secrets() = 0;
   virtual DataPlane& data_plane() = 0;
   virtual Migrations& migrations() = 0;
+  virtual DiskStatistics& disk_statistics() = 0;
+  virtual GuestAgent& guest_agent() = 0;
 };
 
 /// The real one.

@@ -70,6 +70,7 @@ struct Config {
     std::optional<std::chrono::microseconds> max_drain;
     std::optional<std::chrono::seconds> post_copy_after;
     std::chrono::seconds deadline{600};
+    bool ask_qemu = false;  ///< What is in flight on its disks; taints the guest.
   } migration;
   std::map<std::string, RawSection, std::less<>> sections;  ///< Every section as written, by top-level key.
 };

@@ -82,6 +82,7 @@ struct MigrationRequest {
   /// {"vdb": {"connection_info": .., "disk_info"?: ..}}.
   Json connections = Json::object();
   bool dry_run = false;
+  bool ask_qemu = false;  ///< What is in flight on its own disks; taints the guest.
 };
 
 /// How far a migration is.
