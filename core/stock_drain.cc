@@ -78,23 +78,28 @@ void StockDrain::learn_rate(Time now, const DiskCounters& counters) {
   window_ = Seen{now, counters};
 }
 
-/// The longer of two: a request's latency, with all that it waits behind others, as the answers of late had it; and, if
-/// QEMU says what is in flight now, how long the storage takes for that many. By the answers alone it would be known
-/// only after those requests that there are more of them.
-microseconds StockDrain::estimate(Time now, const DiskCounters& counters) const {
+/// A request's latency, with all that it waits behind others. Where nothing was answered since the last look, the
+/// answers before it count until others would have come, as they come together now and then.
+microseconds StockDrain::from_answers(Time now, const DiskCounters& counters) const {
   const Answered answered = answered_between(last_->when, last_->counters, now, counters);
-  microseconds drain = answered.latency;
-  if (!counters.in_flight || *counters.in_flight == 0) return drain;
-  drain = std::max(drain, usual_);
+  if (answered.requests > 0) return answered.latency;
+  return now - answered_ <= std::max<nanoseconds>(kRateWindow, 2 * nanoseconds(usual_)) ? usual_ : 0us;
+}
+
+/// By the answers; and, if QEMU says what is in flight now, how long the storage takes for that many. By the answers
+/// alone it would be known only after those requests that there are more of them, or none.
+microseconds StockDrain::estimate(Time now, const DiskCounters& counters) const {
+  if (!counters.in_flight) return from_answers(now, counters);
+  if (*counters.in_flight == 0) return 0us;
   // Storage that has answered nothing for long stands still: nobody knows until when, and it has for so long.
   const auto silent = std::chrono::duration_cast<microseconds>(now - answered_);
-  if (answered.requests == 0 && silent > 2 * usual_) drain = std::max(drain, silent);
-  if (rates_.empty() || *counters.in_flight == 1) return drain;
+  const microseconds latency = std::max(from_answers(now, counters), silent > 2 * usual_ ? silent : 0us);
+  if (rates_.empty() || *counters.in_flight == 1) return std::max(latency, usual_);
   const auto fastest = std::max_element(rates_.begin(), rates_.end(), [](const Rate& a, const Rate& b) {
     return a.requests_a_second < b.requests_a_second;
   });
   const std::chrono::duration<double> all(*counters.in_flight / fastest->requests_a_second);
-  return std::max(drain, std::chrono::duration_cast<microseconds>(all));
+  return std::max({latency, usual_, std::chrono::duration_cast<microseconds>(all)});
 }
 
 void StockDrain::see(Time now, const DiskCounters& counters) {
@@ -113,9 +118,9 @@ void StockDrain::see(Time now, const DiskCounters& counters) {
   });
   if (answered.requests > 0 || counters.in_flight == 0U) answered_ = now;
   if (answered.requests > 0) usual_ = answered.latency;
-  Forecast forecast{answered.rate(), answered.in_flight, usual_, 0us};
+  Forecast forecast{answered.rate(), answered.in_flight, usual_, lately_.back().drain, 0us};
   if (counters.in_flight) forecast.in_flight = *counters.in_flight;
-  for (const Estimate& each : lately_) forecast.drain = std::max(forecast.drain, each.drain);
+  for (const Estimate& each : lately_) forecast.longest = std::max(forecast.longest, each.drain);
   forecast_ = forecast;
   last_ = Seen{now, counters};
 }
@@ -128,7 +133,7 @@ void StockDrains::see(StockDrain::Time now, const GuestCounters& seen) {
 std::optional<microseconds> StockDrains::longest() const {
   std::optional<microseconds> longest;
   for (const auto& [target, disk] : disks_)
-    if (disk.forecast()) longest = std::max(longest.value_or(0us), disk.forecast()->drain);
+    if (disk.forecast()) longest = std::max(longest.value_or(0us), disk.forecast()->longest);
   return longest;
 }
 

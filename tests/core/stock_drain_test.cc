@@ -38,6 +38,7 @@ class Disk {
   }
 
   microseconds drain_forecast() const { return forecast.forecast().value().drain; }
+  microseconds longest() const { return forecast.forecast().value().longest; }
 
   /// What it would take if the guest stopped now.
   nanoseconds drain() const {
@@ -157,16 +158,17 @@ TEST(StockDrain, WaitsForTheSlowestKindOfRequest) {
   EXPECT_NEAR(static_cast<double>(disk.drain_forecast().count()), 60'000, 5'000);
 }
 
-TEST(StockDrain, OfABurstThatIsOverCountsForASecond) {
+TEST(StockDrain, ABurstThatIsOverIsNotForecastButCountsForASecond) {
   Disk disk;
   disk.gap = 2ms;
   disk.depth = 64;
   disk.run(2s);
   disk.depth = 0;
   disk.run(500ms);
-  EXPECT_GT(disk.drain_forecast(), 100ms);
-  disk.run(1s);
+  EXPECT_GT(disk.longest(), 100ms);
   EXPECT_EQ(disk.drain_forecast(), 0us);
+  disk.run(1s);
+  EXPECT_EQ(disk.longest(), 0us);
 }
 
 TEST(StockDrain, OfABurstIsKnownAtOnceWhereQemuSaysWhatIsInFlight) {
@@ -193,7 +195,7 @@ TEST(StockDrain, OfOneRequestNowAndThenIsThatRequest) {
     disk.depth = 0;
     disk.run(200ms);
   }
-  EXPECT_NEAR(static_cast<double>(disk.drain_forecast().count()), 10'000, 5'000);
+  EXPECT_NEAR(static_cast<double>(disk.longest().count()), 10'000, 5'000);
 }
 
 TEST(StockDrain, OfStorageThatStandsStillGrowsWhereQemuSaysThatSomethingIsInFlight) {

@@ -58,7 +58,9 @@ class StockDrain {
     double rate = 0;                       ///< Requests a second, as last seen.
     double in_flight = 0;                  ///< As QEMU says, else by Little's law.
     std::chrono::microseconds latency{0};  ///< Mean, of the slowest kind of request.
-    std::chrono::microseconds drain{0};    ///< The longest of the last second: what counts.
+    std::chrono::microseconds drain{0};    ///< As it is now.
+    std::chrono::microseconds longest{
+        0};  ///< Of the last second: what a guest that may switch over at any time is held by.
   };
 
   /// Counters that went back begin anew.
@@ -83,6 +85,7 @@ class StockDrain {
 
   void learn_rate(Time now, const DiskCounters& counters);
   std::chrono::microseconds estimate(Time now, const DiskCounters& counters) const;
+  std::chrono::microseconds from_answers(Time now, const DiskCounters& counters) const;
 
   std::optional<Seen> last_;
   std::optional<Seen> window_;  ///< Where the window began by which the rate is measured.
