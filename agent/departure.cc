@@ -137,6 +137,8 @@ Result<void> AttachmentFlows::Departure::look() {
   if (auto taken = take_records(); !taken) return taken;
   if (auto known = check_connections(); !known) return known;
   if (auto known = check_drains_known(); !known) return known;
+  look_ahead();
+  plan_queues();
   return read_guest();
 }
 
@@ -247,6 +249,7 @@ Result<MovingVolume> AttachmentFlows::Departure::moving_volume(const AttachmentR
 Result<void> AttachmentFlows::Departure::read_guest() {
   guest_.name = domain_.name;
   guest_.uuid = domain_.uuid;
+  guest_.lowered_queues = lowered_;
   for (const AttachmentRecord& record : records_) {
     auto volume = moving_volume(record);
     if (!volume) return tl::unexpected(volume.error());
@@ -267,6 +270,30 @@ Result<void> AttachmentFlows::Departure::read_guest() {
   auto set = flows_.machine_.hypervisor().domain_engines(domain_.uuid, /*ask_qemu=*/true);
   if (set) guest_.engines = std::move(set->engines);
   return set ? Result<void>() : tl::unexpected(set.error());
+}
+
+void AttachmentFlows::Departure::look_ahead() {
+  const auto guest = flows_.planned_guest(domain_, /*ask_qemu=*/false);
+  for (const AttachmentRecord& record : records_) {
+    const auto is_it = [&](const PlanDisk& disk) { return disk.target == record.target; };
+    if (engine_disk_name(record.disk_xml)) {
+      outlooks_[record.target] = engine_outlook(std::nullopt);
+    } else if (guest) {
+      const auto disk = std::find_if(guest->domain.disks.begin(), guest->domain.disks.end(), is_it);
+      if (disk == guest->domain.disks.end()) continue;
+      unsigned threads = kPoolPerDisk;
+      for (const PlanEngine& engine : guest->domain.engines)
+        if (engine.id == disk->engine) threads = engine.pool_max.value_or(kPoolPerDisk);
+      outlooks_[record.target] = stock_outlook(*disk, guest->domain.vcpus, threads);
+    }
+  }
+}
+
+void AttachmentFlows::Departure::plan_queues() {
+  if (request_.dry_run || !request_.guest_agent || !is_stock_) return;
+  // An earlier migration that was cut off may have left them lowered.
+  flows_.put_back_queues(domain_.uuid, notes_);
+  lowered_ = flows_.queues_to_lower(domain_, records_, notes_);
 }
 
 /// The XML that is about to move was read a while ago.
@@ -294,6 +321,8 @@ Result<MigrationResult> AttachmentFlows::Departure::move(const PreparedGuest& pr
   order.settings.downtime_steps = 1;  // the others are told on the way
   if (auto same = check_unchanged(); !same) return tl::unexpected(same.error());
   if (is_stopped()) return tl::unexpected(stopped_error());
+  if (auto kept = flows_.keep_lowered(domain_.uuid, domain_.name, lowered_); !kept) return tl::unexpected(kept.error());
+  flows_.lower_queues(domain_.uuid, lowered_, notes_);
   if (auto begun = peer_.begin(); !begun) return tl::unexpected(begun.error());
   began_ = flows_.machine_.clock().now();
   asked_ = true;
@@ -474,6 +503,7 @@ Error AttachmentFlows::Departure::settle_failed(Error error) {
     error.next += "; then run aiolos reconcile on the destination";
   }
   std::vector<std::string> left;
+  flows_.put_back_queues(domain_.uuid, left);
   settle_here(left);
   for (const std::string& each : left) error.message += "; " + each;
   return error;
@@ -511,6 +541,7 @@ MigrationReport AttachmentFlows::Departure::settle_moved(const MigrationResult& 
   else
     moved.notes.push_back(fmt::format("the guest has moved, but its destination says: {} ({})",
                                       describe(arrived.error()), arrived.error().next));
+  flows_.put_back_queues(domain_.uuid, moved.notes);  // of a guest that is not here any more: forgets them
   if (domain_.persistent && !request_.settings.persistent) disconnect_all(moved.notes);
   settle_here(moved.notes);
   return moved;
@@ -522,6 +553,7 @@ MigrationReport AttachmentFlows::Departure::report() const {
   report.domain_uuid = domain_.uuid;
   report.destination = request_.destination;
   report.dry_run = request_.dry_run;
+  report.notes = notes_;
   for (const PreparedDisk& prepared : prepared_) {
     MovedDisk disk;
     disk.target = prepared.target;
@@ -537,6 +569,9 @@ MigrationReport AttachmentFlows::Departure::report() const {
       if (first != first_.end() && drain->second.count > first->second.count) disk.drain = drain->second.last;
     }
     if (const auto stock = name ? std::nullopt : stock_.of(prepared.target)) disk.drain_predicted = stock->drain;
+    if (const auto outlook = outlooks_.find(prepared.target); outlook != outlooks_.end())
+      disk.outlook = outlook->second;
+    if (disk.engine && disk.outlook) disk.outlook->longest = disk.drain_bound;
     report.disks.push_back(std::move(disk));
   }
   return report;

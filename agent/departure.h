@@ -36,6 +36,10 @@ class AttachmentFlows::Departure {
   Result<void> check_connections() const;
   Result<void> check_drains_known();
   Result<void> read_guest();
+  /// Whose drains are bounded, and by what.
+  void look_ahead();
+  /// What the guest's agent is to do, if it may.
+  void plan_queues();
   Result<void> check_unchanged();
 
   // While it moves.
@@ -75,6 +79,9 @@ class AttachmentFlows::Departure {
   std::vector<AttachmentRecord> records_;
   std::map<std::string, std::optional<AioMode>> modes_;  ///< Of QEMU's disks as they are, by target.
   MovingGuest guest_;
+  std::vector<LoweredQueue> lowered_;
+  std::map<std::string, DrainOutlook> outlooks_;  ///< By target.
+  std::vector<std::string> notes_;
   std::vector<PreparedDisk> prepared_;
 
   SwitchoverSettings settings_;

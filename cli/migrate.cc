@@ -102,6 +102,7 @@ Result<MigrationRequest> request_of(const MigrateOptions& options, const Config&
   request.post_copy_after = config.migration.post_copy_after;
   request.deadline = config.migration.deadline;
   request.ask_qemu = config.migration.ask_qemu;
+  request.guest_agent = config.migration.guest_agent;
   if (options.max_drain_ms)
     request.max_drain = std::chrono::microseconds(whole<std::int64_t>(*options.max_drain_ms * 1000));
   if (options.post_copy_after_ms)
@@ -297,6 +298,9 @@ std::string render(const MigrationReport& report) {
     else if (disk.drain_predicted)
       text += fmt::format("; a drain would take {} now", milliseconds_text(disk.drain_predicted));
     text += '\n';
+    if (disk.outlook) text += fmt::format("  its drain is {}\n", describe(*disk.outlook));
+    if (disk.outlook)
+      for (const std::string& help : disk.outlook->helps) text += fmt::format("  what would help: {}\n", help);
     for (const std::string& note : disk.notes) text += fmt::format("  {}\n", note);
   }
   for (const std::string& note : report.notes) text += fmt::format("Note: {}\n", note);

@@ -91,9 +91,11 @@ microseconds StockDrain::from_answers(Time now, const DiskCounters& counters) co
 microseconds StockDrain::estimate(Time now, const DiskCounters& counters) const {
   if (!counters.in_flight) return from_answers(now, counters);
   if (*counters.in_flight == 0) return 0us;
+  microseconds latency = from_answers(now, counters);
   // Storage that has answered nothing for long stands still: nobody knows until when, and it has for so long.
   const auto silent = std::chrono::duration_cast<microseconds>(now - answered_);
-  const microseconds latency = std::max(from_answers(now, counters), silent > 2 * usual_ ? silent : 0us);
+  const bool is_silent = sum(counters).requests == sum(last_->counters).requests;
+  if (is_silent && silent > 2 * usual_) latency = std::max(latency, silent);
   if (rates_.empty() || *counters.in_flight == 1) return std::max(latency, usual_);
   const auto fastest = std::max_element(rates_.begin(), rates_.end(), [](const Rate& a, const Rate& b) {
     return a.requests_a_second < b.requests_a_second;

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "aiolos/agent/agent.h"
+#include "aiolos/core/base64.h"
 
 namespace aiolos::test {
 
@@ -54,6 +55,8 @@ struct World {
   DiskDrain drain;  ///< Of every disk that the engine serves.
   /// What each request takes on the disks that QEMU serves; nullopt: libvirt counts none of them.
   std::optional<std::chrono::milliseconds> latency;
+  std::optional<std::map<std::string, std::string>> guest_files;  ///< That its agent sees; nullopt: it has none.
+  std::string agent_refuses;                                      ///< A command.
   MigrationPlan migration;
   std::string xml_head;                   ///< Of the guest's migratable XML, before its devices.
   std::optional<std::string> definition;  ///< The guest's persistent one.
@@ -146,12 +149,44 @@ class FakeDataPlane : public DataPlane {
   World& world_;
 };
 
-/// No guest has one.
+/// An agent with the guest's files, if there is one.
 class FakeGuestAgent : public GuestAgent {
  public:
-  Result<Json> ask(const std::string&, const std::string&, const Json&, std::chrono::seconds) override {
-    return fail(ErrorKind::retry, "the guest has no agent", "run one");
+  explicit FakeGuestAgent(World& world) : world_(world) {}
+
+  Result<Json> ask(const std::string&, const std::string& command, const Json& arguments,
+                   std::chrono::seconds) override {
+    if (!world_.guest_files) return fail(ErrorKind::retry, "the guest has no agent", "run one");
+    auto& files = *world_.guest_files;
+    if (command == world_.agent_refuses) return fail(ErrorKind::refused, "the agent refuses " + command, "ask it why");
+    if (command == "guest-get-disks") return disks();
+    if (command == "guest-file-open") {
+      open_ = arguments.at("path");
+      return files.contains(open_) ? Result<Json>(Json(7)) : fail(ErrorKind::refused, "no such file: " + open_, "none");
+    }
+    if (command == "guest-file-read") return Json{{"count", 1}, {"buf-b64", base64_encode(files.at(open_) + "\n")}};
+    if (command == "guest-file-write") {
+      files[open_] = base64_decode(arguments.at("buf-b64").get<std::string>()).value();
+      world_.happened(fmt::format("guest: {} = {}", open_, files[open_]));
+    }
+    return Json::object();
   }
+
+ private:
+  /// As the agent has them: partitions and drives as well.
+  Json disks() const {
+    Json list = {{{"name", "/dev/sr0"}, {"partition", false}}};
+    for (const auto& [path, content] : *world_.guest_files)
+      if (path.ends_with("/serial")) {
+        const std::string name = path.substr(11, path.size() - 18);
+        list.push_back({{"name", "/dev/" + name}, {"partition", false}});
+        list.push_back({{"name", "/dev/" + name + "1"}, {"partition", true}});
+      }
+    return list;
+  }
+
+  World& world_;
+  std::string open_;
 };
 
 /// Each disk that QEMU serves answers ten requests between two looks.
@@ -420,7 +455,7 @@ class FakeMachine : public Machine,
   FakeHostProbe probe_;
   FakeDataPlane data_plane_;
   FakeDiskStatistics statistics_;
-  FakeGuestAgent agent_;
+  FakeGuestAgent agent_{world_};
   FakeMigrations migrations_;
   FakeClock clock_{world_.wall};
 };

@@ -111,5 +111,147 @@ TEST_F(MigratingStockDisks, TheSlowestOfBothDataPlanesCounts) {
   EXPECT_TRUE(done) << describe(done.error());
 }
 
+TEST_F(MigratingStockDisks, ARehearsalSaysWhyADrainIsNotBounded) {
+  attach();
+  request_.dry_run = true;
+  auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  ASSERT_TRUE(done->disks.at(0).outlook);
+  EXPECT_FALSE(done->disks[0].outlook->bounded);
+  EXPECT_THAT(done->disks[0].outlook->helps, Contains(HasSubstr("plan.storage")));
+  open(", plan: {storage: {scripted: {iops: 50000, latency_ms: 5}}}");
+  done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_TRUE(done->disks.at(0).outlook->bounded);
+  EXPECT_EQ(done->disks[0].outlook->longest, 5120us);
+}
+
+// ---- nr_requests in the guest ---------------------------------------------------------------------------------------
+
+class LoweringQueues : public MigratingStockDisks {
+ protected:
+  const std::string kPath = "/sys/block/vda/queue/nr_requests";
+
+  void SetUp() override {
+    MigratingStockDisks::SetUp();
+    open(", plan: {storage: {scripted: {iops: 500, latency_ms: 10}}}");
+    request_.guest_agent = true;
+    for (TestHost* const host : {&here_, &there_})
+      host->world.guest_files = {{{"/sys/block/vda/serial", "serial-1"}, {kPath, "256"}}};
+    const auto arrives = here_.world.migration.arrives;
+    here_.world.migration.arrives = [this, arrives](const MigrationOrder& order) {
+      there_.world.guest_files = here_.world.guest_files;
+      arrives(order);
+    };
+    here_.world.migration.on_tick = [this](unsigned) { lowest_ = std::min(lowest_, std::stoi(depth(here_))); };
+    attach();
+  }
+
+  std::string depth(TestHost& host) { return (*host.world.guest_files)[kPath]; }
+
+  int lowest_ = 1000;
+};
+
+TEST_F(LoweringQueues, AreLoweredWhileTheGuestMovesAndPutBackThere) {
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_EQ(lowest_, 7) << "1.25 times 500 IOPS x 10 ms";
+  EXPECT_EQ(depth(there_), "256");
+  EXPECT_THAT(done->notes, Contains(HasSubstr("nr_requests of 'vdb' lowered from 256 to 7")));
+  EXPECT_THAT(here_.reconciled(), IsEmpty());
+  EXPECT_THAT(there_.reconciled(), ::testing::ElementsAre("kept"));
+}
+
+TEST_F(LoweringQueues, OnlyIfTheOperatorAllowsIt) {
+  request_.guest_agent = false;
+  ASSERT_TRUE(migrate());
+  EXPECT_EQ(lowest_, 256);
+}
+
+TEST_F(LoweringQueues, ArePutBackHereIfTheMigrationFails) {
+  here_.world.migration.fails = Error{ErrorKind::hypervisor, "no memory there", "add some", {}};
+  failure();
+  EXPECT_EQ(lowest_, 7);
+  EXPECT_EQ(depth(here_), "256");
+  EXPECT_THAT(here_.reconciled(), ::testing::ElementsAre("kept"));
+  EXPECT_THAT(there_.reconciled(), IsEmpty());
+}
+
+TEST_F(LoweringQueues, ArePutBackByReconcileWhereTheGuestIs) {
+  dies_at_ = "arrived";
+  ASSERT_TRUE(migrate());
+  EXPECT_EQ(depth(there_), "7");
+  EXPECT_THAT(there_.reconciled(), ::testing::ElementsAre("kept", "finished"));
+  EXPECT_EQ(depth(there_), "256");
+  EXPECT_THAT(there_.reconciled(), ::testing::ElementsAre("kept"));
+}
+
+TEST_F(LoweringQueues, StayToBePutBackUntilTheAgentAnswers) {
+  dies_at_ = "arrived";
+  ASSERT_TRUE(migrate());
+  const auto files = std::exchange(there_.world.guest_files, std::nullopt);
+  EXPECT_THAT(there_.reconciled(), ::testing::ElementsAre("kept", "left"));
+  there_.world.guest_files = files;
+  EXPECT_THAT(there_.reconciled(), ::testing::ElementsAre("kept", "finished"));
+  EXPECT_EQ(depth(there_), "256");
+}
+
+TEST_F(LoweringQueues, WhatSomebodyElseHasSetMeanwhileStays) {
+  dies_at_ = "arrived";
+  ASSERT_TRUE(migrate());
+  (*there_.world.guest_files)[kPath] = "32";
+  EXPECT_THAT(there_.reconciled(), ::testing::ElementsAre("kept", "finished"));
+  EXPECT_EQ(depth(there_), "32");
+}
+
+TEST_F(LoweringQueues, ADiskThatHasTheNameOfAnotherIsLeftAlone) {
+  dies_at_ = "arrived";
+  ASSERT_TRUE(migrate());
+  (*there_.world.guest_files)["/sys/block/vda/serial"] = "another";
+  EXPECT_THAT(there_.reconciled(), ::testing::ElementsAre("kept", "finished"));
+  EXPECT_EQ(depth(there_), "7");
+}
+
+TEST_F(LoweringQueues, ThatAnEarlierMigrationLeftLoweredArePutBackToWhatTheyWere) {
+  here_.world.migration.fails = Error{ErrorKind::hypervisor, "no memory there", "add some", {}};
+  auto files = here_.world.guest_files;
+  here_.world.migration.on_tick = [&](unsigned tick) {
+    if (tick == 2) files = std::exchange(here_.world.guest_files, std::nullopt);  // and cannot put it back
+  };
+  failure();
+  here_.world.guest_files = files;
+  EXPECT_EQ(depth(here_), "7");
+  here_.world.migration.fails.reset();
+  here_.world.migration.on_tick = [](unsigned) {};
+  ASSERT_TRUE(migrate());
+  EXPECT_EQ(depth(there_), "256");
+}
+
+TEST_F(LoweringQueues, AGuestWithoutAnAgentMovesAsItIs) {
+  here_.world.guest_files.reset();
+  here_.world.migration.on_tick = [](unsigned) {};
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_THAT(done->notes, Contains(HasSubstr("the guest has no agent")));
+}
+
+TEST_F(LoweringQueues, AnAgentThatRefusesIsNoted) {
+  for (const char* const command : {"guest-get-disks", "guest-file-read"}) {
+    here_.world.agent_refuses = command;
+    request_.dry_run = false;
+    here_.world.migration.fails = Error{ErrorKind::hypervisor, "no memory there", "add some", {}};
+    failure();
+    EXPECT_EQ(depth(here_), "256") << command;
+  }
+}
+
+TEST_F(LoweringQueues, OfStorageThatNobodyHasDescribedAreLeft) {
+  open("");
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_EQ(lowest_, 256);
+  EXPECT_THAT(done->notes, Contains(HasSubstr("plan.storage.scripted")));
+}
+
 }  // namespace
 }  // namespace aiolos

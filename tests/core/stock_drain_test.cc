@@ -224,13 +224,16 @@ TEST(StockDrain, BeginsAnewWhenTheCountersDo) {
 }
 
 TEST(StockDrain, DoesNotDependOnHowOftenIsLooked) {
-  for (const auto look : {20ms, 100ms, 1000ms}) {
-    Disk disk;
-    disk.gap = 2ms;
-    disk.depth = 64;
-    disk.run(4s, look);
-    expect_right(disk);
-  }
+  for (const auto look : {20ms, 100ms, 1000ms})
+    for (const auto gap : {0ms, 2ms})
+      for (const bool asked : {false, true}) {
+        Disk disk;
+        disk.gap = gap;
+        disk.depth = gap == 0ms ? 8 : 64;
+        disk.asked = asked;
+        disk.run(4s, look);
+        expect_right(disk);
+      }
 }
 
 TEST(StockDrains, TheSlowestDiskCounts) {

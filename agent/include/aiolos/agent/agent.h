@@ -14,6 +14,7 @@
 #include "aiolos/agent/migrate.h"
 #include "aiolos/core/aio_policy.h"
 #include "aiolos/core/attachment.h"
+#include "aiolos/core/drain_outlook.h"
 #include "aiolos/core/facts.h"
 #include "aiolos/core/guest_agent.h"
 #include "aiolos/core/interfaces.h"
@@ -57,7 +58,8 @@ struct Explanation {
   HostFacts host;
   Attachment attachment;
   std::string xml;
-  std::vector<std::string> notes;  ///< For people: what else they should know.
+  std::vector<std::string> notes;     ///< For people: what else they should know.
+  std::optional<DrainOutlook> drain;  ///< At a live migration; only explain says it.
 };
 
 /// {"aio": {...}, "facts": {"storage": .., "host": ..}, "xml": ".."}
