@@ -16,10 +16,11 @@
 #include "aiolos/agent/migrate.h"
 #include "decider.h"
 #include "guest_disks.h"
-#include "guest_queues.h"
 #include "journal.h"
 
 namespace aiolos {
+
+class GuestQueues;
 
 /// Whether the disk at a record's target may be the record's. While an attach or detach is unfinished it may as well be
 /// somebody else's: then only the very image is.

@@ -108,6 +108,14 @@ Result<unsigned> GuestQueues::depth(const std::string& device) {
   return depth;
 }
 
+Result<unsigned> GuestQueues::queues(const std::string& device, unsigned most) {
+  if (!is_device_name(device)) return no_sense("a disk's name");
+  unsigned found = 1;
+  while (found < most && read_file(fmt::format("/sys/block/{}/mq/{}/nr_tags", device, found))) ++found;
+  if (silent_) return tl::unexpected(*silent_);
+  return found;
+}
+
 Result<void> GuestQueues::set_depth(const std::string& device, unsigned depth) {
   if (!is_device_name(device)) return no_sense("a disk's name");
   return write_file(path_of(device, "queue/nr_requests"), std::to_string(depth));

@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "aiolos/core/guest_agent.h"
 
@@ -21,6 +23,8 @@ class GuestQueues {
   Result<std::map<std::string, std::string>> disks();
   /// nr_requests: of each of the disk's queues.
   Result<unsigned> depth(const std::string& device);
+  /// How many queues the guest uses of the disk: one for each of its processors, at most those that the disk has.
+  Result<unsigned> queues(const std::string& device, unsigned most);
   Result<void> set_depth(const std::string& device, unsigned depth);
   /// What the guest sees as the disk's serial number.
   Result<std::string> serial(const std::string& device);

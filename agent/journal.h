@@ -106,8 +106,8 @@ class Journal {
   /// What open volumes have claimed, oldest first.
   Result<std::vector<AioReservation>> aio_reservations();
 
-  /// Writes down, before a guest's agent is asked to, that disks of a guest get fewer requests. What is known of a disk
-  /// already stays: it is what was before.
+  /// Writes down, before a guest's agent is asked to, that disks of a guest get fewer requests. A disk that is lowered
+  /// already keeps what it had before that.
   Result<void> keep_lowered(std::string_view hypervisor, std::string_view domain_uuid, std::string_view domain_name,
                             const std::vector<LoweredQueue>& lowered);
   /// Of all guests of a hypervisor, oldest first.

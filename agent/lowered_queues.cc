@@ -17,14 +17,22 @@ using namespace std::chrono_literals;
 // The least that Linux takes. Source: block/blk.h, BLKDEV_MIN_RQ.
 constexpr unsigned kFewestRequests = 4;
 
-/// Of each of the disk's queues in the guest.
-unsigned wanted_depth(const PlanDisk& disk, unsigned vcpus) {
-  const unsigned queues = std::max(1U, std::min(disk.queues.value_or(vcpus), vcpus));
-  return std::max(kFewestRequests, (useful_depth(disk.speed) + queues - 1) / queues);
-}
+// More queues are not counted: each is a question to the guest, and with so many each gets the fewest requests.
+constexpr unsigned kMostCounted = 8;
 
 std::string not_lowered(const std::string& target, const std::string& why) {
   return fmt::format("nr_requests of '{}' is not lowered: {}", target, why);
+}
+
+/// @param useful requests on all its queues together.
+Result<LoweredQueue> lowered_queue(GuestQueues& guest, const AttachmentRecord& record, const std::string& device,
+                                   unsigned useful) {
+  const auto before = guest.depth(device);
+  if (!before) return tl::unexpected(before.error());
+  const auto queues = guest.queues(device, kMostCounted);
+  if (!queues) return tl::unexpected(queues.error());
+  const unsigned each = std::max(kFewestRequests, (useful + *queues - 1) / *queues);
+  return LoweredQueue{record.target, seen_serial(record.serial), device, *before, each};
 }
 
 }  // namespace
@@ -56,11 +64,10 @@ std::vector<LoweredQueue> AttachmentFlows::queues_to_lower(const DomainState& do
       notes.push_back(not_lowered(record.target, "the guest shows no disk with its serial number"));
       continue;
     }
-    const auto depth = queues.depth(device->second);
-    if (!depth) notes.push_back(not_lowered(record.target, describe(depth.error())));
-    const unsigned wanted = wanted_depth(*disk, guest->domain.vcpus);
-    if (depth && *depth > wanted)
-      lowered.push_back({record.target, seen_serial(record.serial), device->second, *depth, wanted});
+    if (auto planned = lowered_queue(queues, record, device->second, useful_depth(disk->speed)); !planned)
+      notes.push_back(not_lowered(record.target, describe(planned.error())));
+    else if (planned->lowered < planned->before)
+      lowered.push_back(std::move(*planned));
   }
   if (!guest) notes.push_back(fmt::format("nr_requests is not lowered: {}", describe(guest.error())));
   return lowered;

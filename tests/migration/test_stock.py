@@ -110,7 +110,7 @@ def test_a_rehearsal_says_what_a_drain_would_take_and_what_would_bound_it(agent_
     start_load(guest, device, seconds=20)
     disk = Move(here, there, guest, "--dry-run").end()["disks"][0]
     assert disk["drain_predicted_us"] > 60_000
-    assert disk["drain_outlook"]["longest_us"] == 512_000
+    assert disk["drain_outlook"]["longest_us"] >= 512_000  # a queue for each processor that the guest could have
     assert any("queue_size" in each for each in disk["drain_outlook"]["helps"])
 
 
