@@ -423,7 +423,8 @@ Error AttachmentFlows::Departure::overdue_error(const SwitchoverView& view) cons
 
 std::optional<std::chrono::microseconds> AttachmentFlows::Departure::drain_lately() {
   const auto engine = engine_drain_lately();
-  (void)look_at_stock_disks();  // what was not seen now will be at the next look, and until then what was known counts
+  // A look that failed tells nothing new; a guest that is held is not let go by what was known before it.
+  if (!look_at_stock_disks() && is_stock_ && request_.max_drain) return std::nullopt;
   const auto stock = stock_.longest();
   if ((is_engine_ && !engine) || (is_stock_ && !stock)) return std::nullopt;
   if (!engine) return stock;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "aiolos/core/base64.h"
 
@@ -14,6 +15,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kAnswer = 5s;
+constexpr auto kAllAnswers = 30s;
 // A name, a serial number or a count: what is longer is none of them.
 constexpr unsigned kMostBytes = 256;
 constexpr std::size_t kSerialBytes = 20;
@@ -42,7 +44,16 @@ std::string path_of(const std::string& device, const char* attribute) {
 
 std::string seen_serial(const std::string& serial) { return serial.substr(0, kSerialBytes); }
 
+GuestQueues::GuestQueues(GuestAgent& agent, Clock& clock, std::string domain)
+    : agent_(agent), clock_(clock), domain_(std::move(domain)), deadline_(clock.now() + kAllAnswers) {}
+
 Result<Json> GuestQueues::ask(const std::string& command, const Json& arguments) {
+  if (!silent_ && clock_.now() >= deadline_)
+    silent_ =
+        Error{ErrorKind::retry,
+              fmt::format("the agent of guest '{}' has not answered all within {} s", domain_, kAllAnswers.count()),
+              "see what keeps it busy in the guest",
+              {}};
   if (silent_) return tl::unexpected(*silent_);
   auto answer = agent_.ask(domain_, command, arguments, kAnswer);
   if (!answer && answer.error().kind != ErrorKind::refused) silent_ = answer.error();

@@ -6,18 +6,18 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "aiolos/core/guest_agent.h"
+#include "aiolos/core/interfaces.h"
 
 namespace aiolos {
 
-/// Of one guest. Every question has a bound; after the first one that was not answered none is asked any more, for each
-/// would cost as much. What the guest says is believed of its own disks only.
+/// Of one guest. Every question has a bound, and so have all of them together; after the first one that was not
+/// answered none is asked any more, for each would cost as much. What the guest says is believed of its own disks only.
 class GuestQueues {
  public:
-  /// @param agent borrowed. @param domain UUID.
-  GuestQueues(GuestAgent& agent, std::string domain) : agent_(agent), domain_(std::move(domain)) {}
+  /// Borrows agent and clock. @param domain UUID.
+  GuestQueues(GuestAgent& agent, Clock& clock, std::string domain);
 
   /// The guest's virtio disks: the kernel's name ("vda") by serial number, of which the guest sees the first 20 bytes.
   Result<std::map<std::string, std::string>> disks();
@@ -35,7 +35,9 @@ class GuestQueues {
   Result<void> write_file(const std::string& path, const std::string& text);
 
   GuestAgent& agent_;
-  std::string domain_;
+  Clock& clock_;
+  const std::string domain_;
+  const std::chrono::steady_clock::time_point deadline_;
   std::optional<Error> silent_;  ///< What became of the first question that was not answered.
 };
 

@@ -523,7 +523,7 @@ Result<void> Journal::keep_lowered(std::string_view hypervisor, std::string_view
           "INSERT INTO lowered_queues (hypervisor, domain_uuid, domain_name, target, serial, device, "
           "before, lowered, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
           "ON CONFLICT (hypervisor, domain_uuid, device) DO UPDATE SET lowered = excluded.lowered, "
-                             "before = CASE excluded.before WHEN lowered THEN before ELSE excluded.before END");
+          "before = CASE excluded.before WHEN lowered THEN before ELSE excluded.before END");
       SQLite::bind(keep, std::string(hypervisor), std::string(domain_uuid), std::string(domain_name), each.target,
                    each.serial, each.device, each.before, each.lowered, impl_->now());
       keep.exec();

@@ -19,6 +19,8 @@ constexpr unsigned kFewestRequests = 4;
 
 // More queues are not counted: each is a question to the guest, and with so many each gets the fewest requests.
 constexpr unsigned kMostCounted = 8;
+// Until the agent of a guest that has just come is spoken to.
+constexpr auto kListensSoon = 2s;
 
 std::string not_lowered(const std::string& target, const std::string& why) {
   return fmt::format("nr_requests of '{}' is not lowered: {}", target, why);
@@ -42,7 +44,7 @@ std::vector<LoweredQueue> AttachmentFlows::queues_to_lower(const DomainState& do
                                                            std::vector<std::string>& notes) {
   std::vector<LoweredQueue> lowered;
   const auto guest = planned_guest(domain, /*ask_qemu=*/false);
-  GuestQueues queues(machine_.guest_agent(), domain.uuid);
+  GuestQueues queues(machine_.guest_agent(), machine_.clock(), domain.uuid);
   std::optional<Result<std::map<std::string, std::string>>> devices;  // asked when a disk needs it
   for (const AttachmentRecord& record : records) {
     const auto is_it = [&](const PlanDisk& disk) { return disk.target == record.target; };
@@ -83,7 +85,7 @@ Result<void> AttachmentFlows::keep_lowered(const std::string& domain_uuid, const
 
 void AttachmentFlows::lower_queues(const std::string& domain_uuid, const std::vector<LoweredQueue>& lowered,
                                    std::vector<std::string>& notes) {
-  GuestQueues queues(machine_.guest_agent(), domain_uuid);
+  GuestQueues queues(machine_.guest_agent(), machine_.clock(), domain_uuid);
   for (const LoweredQueue& each : lowered) {
     const auto done = queues.set_depth(each.device, each.lowered);
     notes.push_back(done ? fmt::format("nr_requests of '{}' lowered from {} to {} while the guest moved", each.target,
@@ -109,7 +111,7 @@ Result<std::vector<ReconcileEntry>> AttachmentFlows::put_back_queues(const std::
   if (!book) return tl::unexpected(book.error());
   const auto kept = (*book)->lowered_queues(hypervisor_uri_);
   if (!kept) return tl::unexpected(kept.error());
-  GuestQueues queues(machine_.guest_agent(), domain_uuid);
+  GuestQueues queues(machine_.guest_agent(), machine_.clock(), domain_uuid);
   for (const KeptQueue& each : *kept) {
     if (each.domain_uuid != domain_uuid) continue;
     const auto domain = machine_.hypervisor().find_domain(domain_uuid);
@@ -139,7 +141,13 @@ Result<std::vector<ReconcileEntry>> AttachmentFlows::put_back_queues(const std::
 }
 
 void AttachmentFlows::put_back_queues(const std::string& domain_uuid, std::vector<std::string>& notes) {
-  const auto entries = put_back_queues(domain_uuid);
+  const auto is_left = [](const ReconcileEntry& entry) { return entry.outcome == ReconcileEntry::Outcome::left; };
+  auto entries = put_back_queues(domain_uuid);
+  if (entries && std::any_of(entries->begin(), entries->end(), is_left)) {
+    // libvirt may not have heard yet that the agent listens to it now.
+    machine_.clock().sleep_until(machine_.clock().now() + kListensSoon);
+    entries = put_back_queues(domain_uuid);
+  }
   if (!entries) notes.push_back(fmt::format("nr_requests may be lowered still: {}", describe(entries.error())));
   if (!entries) return;
   for (const ReconcileEntry& entry : *entries)

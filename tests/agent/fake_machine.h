@@ -56,7 +56,9 @@ struct World {
   /// What each request takes on the disks that QEMU serves; nullopt: libvirt counts none of them.
   std::optional<std::chrono::milliseconds> latency;
   std::optional<std::map<std::string, std::string>> guest_files;  ///< That its agent sees; nullopt: it has none.
-  std::string agent_refuses;                                      ///< A command.
+  std::chrono::seconds agent_takes{0};                            ///< For each answer.
+  bool statistics_fail = false;
+  std::string agent_refuses;  ///< A command.
   MigrationPlan migration;
   std::string xml_head;                   ///< Of the guest's migratable XML, before its devices.
   std::optional<std::string> definition;  ///< The guest's persistent one.
@@ -152,12 +154,13 @@ class FakeDataPlane : public DataPlane {
 /// An agent with the guest's files, if there is one.
 class FakeGuestAgent : public GuestAgent {
  public:
-  explicit FakeGuestAgent(World& world) : world_(world) {}
+  FakeGuestAgent(World& world, Clock& clock) : world_(world), clock_(clock) {}
 
   Result<Json> ask(const std::string&, const std::string& command, const Json& arguments,
                    std::chrono::seconds) override {
     if (!world_.guest_files) return fail(ErrorKind::retry, "the guest has no agent", "run one");
     auto& files = *world_.guest_files;
+    clock_.sleep_until(clock_.now() + world_.agent_takes);
     if (command == world_.agent_refuses) return fail(ErrorKind::refused, "the agent refuses " + command, "ask it why");
     if (command == "guest-get-disks") return disks();
     if (command == "guest-file-open") {
@@ -186,6 +189,7 @@ class FakeGuestAgent : public GuestAgent {
   }
 
   World& world_;
+  Clock& clock_;
   std::string open_;
 };
 
@@ -195,6 +199,7 @@ class FakeDiskStatistics : public DiskStatistics {
   explicit FakeDiskStatistics(World& world) : world_(world) {}
   Result<GuestCounters> look(const std::string&, bool ask_qemu) override {
     if (ask_qemu) world_.happened("ask QEMU what is in flight");
+    if (world_.statistics_fail) return fail(ErrorKind::retry, "libvirt is busy", "again");
     GuestCounters seen;
     if (!world_.latency) return seen;
     reads_.requests += 10;
@@ -455,7 +460,7 @@ class FakeMachine : public Machine,
   FakeHostProbe probe_;
   FakeDataPlane data_plane_;
   FakeDiskStatistics statistics_;
-  FakeGuestAgent agent_{world_};
+  FakeGuestAgent agent_{world_, clock_};
   FakeMigrations migrations_;
   FakeClock clock_{world_.wall};
 };

@@ -76,6 +76,16 @@ TEST_F(MigratingStockDisks, AreGivenUpWhenTheirDrainStaysTooLong) {
   EXPECT_THAT(error.message, HasSubstr("130.0 ms"));
 }
 
+TEST_F(MigratingStockDisks, AreHeldWhileTheyCannotBeSeen) {
+  attach();
+  request_.max_drain = 20ms;
+  request_.deadline = 3600s;
+  here_.world.migration.on_tick = [this](unsigned tick) { here_.world.statistics_fail = tick >= 5 && tick < 100; };
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_GE(done->result.iterations, 100U);
+}
+
 TEST_F(MigratingStockDisks, ALimitThatNobodyCanForecastForIsRefused) {
   attach();
   request_.max_drain = 20ms;
@@ -233,6 +243,16 @@ TEST_F(LoweringQueues, AGuestWithoutAnAgentMovesAsItIs) {
   const auto done = migrate();
   ASSERT_TRUE(done) << describe(done.error());
   EXPECT_THAT(done->notes, Contains(HasSubstr("the guest has no agent")));
+}
+
+TEST_F(LoweringQueues, AnAgentThatTakesItsTimeIsNotWaitedForLong) {
+  here_.world.agent_takes = 10s;
+  here_.world.migration.on_tick = [](unsigned) {};
+  there_.world.agent_takes = 10s;
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_THAT(done->notes, Contains(HasSubstr("not answered all within 30 s")));
+  EXPECT_EQ(depth(there_), "256");
 }
 
 TEST_F(LoweringQueues, AnAgentThatRefusesIsNoted) {
