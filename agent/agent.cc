@@ -12,6 +12,7 @@
 #include "attachment_flows.h"
 #include "decider.h"
 #include "defaults.h"
+#include "disk_speed.h"
 #include "lock_file.h"
 
 namespace aiolos {
@@ -116,6 +117,7 @@ class AgentImpl : public Agent {
   void log(LogLevel level, std::string_view message) const {
     if (log_) log_(level, message);
   }
+  DrainOutlook drain_outlook(const Volume& volume, const disk::DiskConfig& disk) const;
   PluginServices plugin_services(std::optional<Error>& mistake);
   Result<void> check_configuration() const;
 
@@ -215,12 +217,28 @@ std::unique_ptr<DiskXmlBatch> AgentImpl::disk_xml_batch() {
   return std::make_unique<BatchImpl>(*decider_, machine_->secrets());
 }
 
+/// Of the disk as attach would make it, but for what the guest has already.
+DrainOutlook AgentImpl::drain_outlook(const Volume& volume, const disk::DiskConfig& disk) const {
+  if (data_plane_of(config_, volume) == DataPlaneKind::engine) return engine_outlook(std::nullopt);
+  PlanDomain guest;
+  guest.disks.push_back(plan_disk(disk, {}, storage_speed(config_, std::string(volume.info.type))));
+  PlanDisk& planned = guest.disks.back();
+  planned.network = disk.type == disk::SourceType::network;
+  planned.attached = false;
+  if (!planned.queue_size && config_.aio.profile != AioProfile::nova)
+    planned.queue_size = plan_queues(guest, {}, config_.plan.limits).disks.back().queue_size;
+  return stock_outlook(planned, guest.vcpus);
+}
+
 Result<Explanation> AgentImpl::explain(const Json& connection_info, const Json& disk_info) {
   const auto volume = decider_->read_volume(connection_info, disk_info);
   if (!volume) return tl::unexpected(volume.error());
   const auto attachment = volume->driver->describe(connection_info);
   if (!attachment) return tl::unexpected(attachment.error());
-  return decider_->decide(*volume, *attachment, nullptr).map([](auto&& decided) { return std::move(decided.first); });
+  auto decided = decider_->decide(*volume, *attachment, nullptr);
+  if (!decided) return tl::unexpected(decided.error());
+  decided->first.drain = drain_outlook(*volume, decided->second);
+  return std::move(decided->first);
 }
 
 }  // namespace
@@ -230,6 +248,7 @@ Json to_json(const Explanation& explanation) {
   facts["storage"] = explanation.storage ? to_json(*explanation.storage) : Json(nullptr);
   Json object = {{"aio", to_json(explanation.decision)}, {"facts", std::move(facts)}, {"xml", explanation.xml}};
   if (!explanation.notes.empty()) object["notes"] = explanation.notes;
+  if (explanation.drain) object["drain"] = to_json(*explanation.drain);
   return object;
 }
 

@@ -81,6 +81,8 @@ Result<PreparedGuest> AttachmentFlows::Arrival::prepare(const MovingGuest& guest
   uuid_ = guest.uuid;
   name_ = guest.name;
   engines_ = guest.engines;
+  if (auto kept = rehearse ? Result<void>() : flows_.keep_lowered(uuid_, name_, guest.lowered_queues); !kept)
+    return tl::unexpected(undo(kept.error()));
   auto made = prepare_disks(guest, *disks, rehearse).and_then([&](std::vector<PreparedDisk>&& prepared) {
     return make_guest(guest, std::move(prepared));
   });
@@ -194,6 +196,7 @@ Result<std::vector<std::string>> AttachmentFlows::Arrival::arrived() {
   std::vector<std::string> notes;
   if (const auto named = flows_.name_process(uuid_); !named)
     notes.push_back(fmt::format("its AIO contexts stay reserved: {}", describe(named.error())));
+  flows_.put_back_queues(uuid_, notes);
   restore_engines(notes);
   flows_.grow_pools(DomainState{name_, uuid_, true, false}, notes);
   lock_.reset();
@@ -257,6 +260,7 @@ Result<void> AttachmentFlows::Arrival::cancel() {
       done = fail(ErrorKind::retry, fmt::format("guest '{}' is on the destination and keeps its volumes there", name_),
                   "see on which host it runs, then run aiolos reconcile on both");
   } else {
+    if (const auto forgotten = flows_.put_back_queues(uuid_); !forgotten) done = tl::unexpected(forgotten.error());
     for (const auto& [target, xml] : prepared_)
       if (auto detached = incoming_->detach(uuid_, target, /*force=*/false); !detached && done) done = detached;
   }

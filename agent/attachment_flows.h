@@ -20,6 +20,8 @@
 
 namespace aiolos {
 
+class GuestQueues;
+
 /// Whether the disk at a record's target may be the record's. While an attach or detach is unfinished it may as well be
 /// somebody else's: then only the very image is.
 bool may_be_of(const AttachmentRecord& record, const disk::DiskConfig& live);
@@ -128,6 +130,22 @@ class AttachmentFlows {
   Settled settle_attached(const AttachmentRecord& record, const disk::DiskConfig& disk);
   Settled keep(const AttachmentRecord& record, std::string reason);
   Settled undo(const AttachmentRecord& record, bool leftovers_possible, std::string reason);
+
+  /// Which disks the guest's agent may lower for a migration, and to what; asks it what they have. @param notes why
+  /// others are not.
+  std::vector<LoweredQueue> queues_to_lower(const DomainState& domain, const std::vector<AttachmentRecord>& records,
+                                            std::vector<std::string>& notes);
+  /// Before they are lowered, on both hosts.
+  Result<void> keep_lowered(const std::string& domain_uuid, const std::string& domain_name,
+                            const std::vector<LoweredQueue>& lowered);
+  void lower_queues(const std::string& domain_uuid, const std::vector<LoweredQueue>& lowered,
+                    std::vector<std::string>& notes);
+  /// What the journal has of a guest: puts it back if the guest is here, and forgets it.
+  Result<std::vector<ReconcileEntry>> put_back_queues(const std::string& domain_uuid);
+  void put_back_queues(const std::string& domain_uuid, std::vector<std::string>& notes);
+  static Result<void> put_back_queue(GuestQueues& queues, const LoweredQueue& lowered);
+  /// The same of all guests that nobody moves.
+  Result<std::vector<ReconcileEntry>> settle_queues();
 
   /// A disk that Aiolos attached to a running guest, which nobody else changes meanwhile.
   struct AttachedDisk {

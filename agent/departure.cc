@@ -23,6 +23,8 @@ constexpr auto kLook = 100ms;
 // A guest whose disks are idle at one look may be busy at the switchover: the longest drain of this time counts.
 constexpr auto kLately = 1s;
 constexpr auto kLookCloser = 20ms;
+// How long a rehearsal watches the disks.
+constexpr auto kRehearsal = 1s;
 // How long after a failure libvirt may need until it is known where the guest is.
 constexpr auto kSettleTimeout = 30s;
 constexpr auto kSettlePause = 500ms;
@@ -96,6 +98,7 @@ Result<MigrationReport> AttachmentFlows::Departure::run() {
   if (!prepared) return tl::unexpected(prepared.error());
   prepared_ = prepared->disks;
   if (request_.dry_run) {
+    watch_before(kRehearsal);
     MigrationReport rehearsed = report();
     rehearsed.notes.emplace_back("dry run: nothing was changed");
     return rehearsed;
@@ -134,6 +137,8 @@ Result<void> AttachmentFlows::Departure::look() {
   if (auto taken = take_records(); !taken) return taken;
   if (auto known = check_connections(); !known) return known;
   if (auto known = check_drains_known(); !known) return known;
+  look_ahead();
+  plan_queues();
   return read_guest();
 }
 
@@ -175,7 +180,8 @@ Result<void> AttachmentFlows::Departure::take_record(const AttachmentRecord& lis
                 "run aiolos reconcile first");
   if (auto same = flows_.verify_record(**record); !same) return same;
   modes_[listed.target] = disk->driver.io;
-  is_engine_ = is_engine_ || engine_disk_name((*record)->disk_xml).has_value();
+  const bool is_served = engine_disk_name((*record)->disk_xml).has_value();
+  (is_served ? is_engine_ : is_stock_) = true;
   records_.push_back(std::move(**record));
   disk_locks_.push_back(std::move(*lock));
   return {};
@@ -198,16 +204,24 @@ Result<void> AttachmentFlows::Departure::check_connections() const {
 }
 
 /// A limit that nobody can hold it to would hold the guest for ever.
-Result<void> AttachmentFlows::Departure::check_drains_known() const {
+Result<void> AttachmentFlows::Departure::check_drains_known() {
+  const auto seen = flows_.machine_.disk_statistics().look(domain_.uuid, request_.ask_qemu);
+  if (seen) stock_.see(flows_.machine_.clock().now(), *seen);
   if (!request_.max_drain) return {};
+  const auto is_counted = [&](const std::string& target) {
+    const auto is_it = [&](const DiskCounters& disk) { return disk.target == target; };
+    return seen && std::any_of(seen->disks.begin(), seen->disks.end(), is_it);
+  };
   std::vector<std::string> unknown;
   for (const AttachmentRecord& record : records_)
-    if (!engine_disk_name(record.disk_xml)) unknown.push_back(record.target);
-  if (unknown.empty() && !records_.empty()) return {};
+    if (!engine_disk_name(record.disk_xml) && !is_counted(record.target)) unknown.push_back(record.target);
+  const bool is_anything_known = is_engine_ || (seen && !seen->disks.empty());
+  if (unknown.empty() && is_anything_known) return {};
   return fail(ErrorKind::refused,
-              unknown.empty() ? std::string("aiolos-engine serves no disk of this guest, and only it bounds a drain")
-                              : fmt::format("QEMU does the I/O of {}, and the drain of its disks is not known",
-                                            fmt::join(unknown, ", ")),
+              (unknown.empty() ? std::string("libvirt counts the requests of no disk of this guest")
+                               : fmt::format("libvirt does not count the requests of {}", fmt::join(unknown, ", "))) +
+                  ", and the drain is not known without" +
+                  (seen ? std::string() : fmt::format(": {}", describe(seen.error()))),
               "leave --max-drain out, or attach the volumes with disk_info {\"data_plane\": \"engine\"}");
 }
 
@@ -235,6 +249,7 @@ Result<MovingVolume> AttachmentFlows::Departure::moving_volume(const AttachmentR
 Result<void> AttachmentFlows::Departure::read_guest() {
   guest_.name = domain_.name;
   guest_.uuid = domain_.uuid;
+  guest_.lowered_queues = lowered_;
   for (const AttachmentRecord& record : records_) {
     auto volume = moving_volume(record);
     if (!volume) return tl::unexpected(volume.error());
@@ -255,6 +270,30 @@ Result<void> AttachmentFlows::Departure::read_guest() {
   auto set = flows_.machine_.hypervisor().domain_engines(domain_.uuid, /*ask_qemu=*/true);
   if (set) guest_.engines = std::move(set->engines);
   return set ? Result<void>() : tl::unexpected(set.error());
+}
+
+void AttachmentFlows::Departure::look_ahead() {
+  const auto guest = flows_.planned_guest(domain_, /*ask_qemu=*/false);
+  for (const AttachmentRecord& record : records_) {
+    const auto is_it = [&](const PlanDisk& disk) { return disk.target == record.target; };
+    if (engine_disk_name(record.disk_xml)) {
+      outlooks_[record.target] = engine_outlook(std::nullopt);
+    } else if (guest) {
+      const auto disk = std::find_if(guest->domain.disks.begin(), guest->domain.disks.end(), is_it);
+      if (disk == guest->domain.disks.end()) continue;
+      unsigned threads = kPoolPerDisk;
+      for (const PlanEngine& engine : guest->domain.engines)
+        if (engine.id == disk->engine) threads = engine.pool_max.value_or(kPoolPerDisk);
+      outlooks_[record.target] = stock_outlook(*disk, guest->domain.vcpus, threads);
+    }
+  }
+}
+
+void AttachmentFlows::Departure::plan_queues() {
+  if (request_.dry_run || !request_.guest_agent || !is_stock_) return;
+  // An earlier migration that was cut off may have left them lowered.
+  flows_.put_back_queues(domain_.uuid, notes_);
+  lowered_ = flows_.queues_to_lower(domain_, records_, notes_);
 }
 
 /// The XML that is about to move was read a while ago.
@@ -282,6 +321,8 @@ Result<MigrationResult> AttachmentFlows::Departure::move(const PreparedGuest& pr
   order.settings.downtime_steps = 1;  // the others are told on the way
   if (auto same = check_unchanged(); !same) return tl::unexpected(same.error());
   if (is_stopped()) return tl::unexpected(stopped_error());
+  if (auto kept = flows_.keep_lowered(domain_.uuid, domain_.name, lowered_); !kept) return tl::unexpected(kept.error());
+  flows_.lower_queues(domain_.uuid, lowered_, notes_);
   if (auto begun = peer_.begin(); !begun) return tl::unexpected(begun.error());
   began_ = flows_.machine_.clock().now();
   asked_ = true;
@@ -381,6 +422,29 @@ Error AttachmentFlows::Departure::overdue_error(const SwitchoverView& view) cons
 }
 
 std::optional<std::chrono::microseconds> AttachmentFlows::Departure::drain_lately() {
+  const auto engine = engine_drain_lately();
+  // A look that failed tells nothing new; a guest that is held is not let go by what was known before it.
+  if (!look_at_stock_disks() && is_stock_ && request_.max_drain) return std::nullopt;
+  const auto stock = stock_.longest();
+  if ((is_engine_ && !engine) || (is_stock_ && !stock)) return std::nullopt;
+  if (!engine) return stock;
+  return std::max(*engine, stock.value_or(0us));
+}
+
+bool AttachmentFlows::Departure::look_at_stock_disks() {
+  const auto seen = flows_.machine_.disk_statistics().look(domain_.uuid, request_.ask_qemu);
+  if (seen) stock_.see(flows_.machine_.clock().now(), *seen);
+  return seen.has_value();
+}
+
+/// What counters say takes two looks at least.
+void AttachmentFlows::Departure::watch_before(std::chrono::milliseconds time) {
+  Clock& clock = flows_.machine_.clock();
+  const auto end = clock.now() + time;
+  while (look_at_stock_disks() && clock.now() < end && !is_stopped()) clock.sleep_until(clock.now() + kLook);
+}
+
+std::optional<std::chrono::microseconds> AttachmentFlows::Departure::engine_drain_lately() {
   if (!is_engine_) return std::nullopt;
   const auto drains = flows_.machine_.data_plane().drains(domain_.uuid);
   if (!drains || drains->empty()) return std::nullopt;
@@ -440,6 +504,7 @@ Error AttachmentFlows::Departure::settle_failed(Error error) {
     error.next += "; then run aiolos reconcile on the destination";
   }
   std::vector<std::string> left;
+  flows_.put_back_queues(domain_.uuid, left);
   settle_here(left);
   for (const std::string& each : left) error.message += "; " + each;
   return error;
@@ -477,6 +542,7 @@ MigrationReport AttachmentFlows::Departure::settle_moved(const MigrationResult& 
   else
     moved.notes.push_back(fmt::format("the guest has moved, but its destination says: {} ({})",
                                       describe(arrived.error()), arrived.error().next));
+  flows_.put_back_queues(domain_.uuid, moved.notes);  // of a guest that is not here any more: forgets them
   if (domain_.persistent && !request_.settings.persistent) disconnect_all(moved.notes);
   settle_here(moved.notes);
   return moved;
@@ -488,6 +554,7 @@ MigrationReport AttachmentFlows::Departure::report() const {
   report.domain_uuid = domain_.uuid;
   report.destination = request_.destination;
   report.dry_run = request_.dry_run;
+  report.notes = notes_;
   for (const PreparedDisk& prepared : prepared_) {
     MovedDisk disk;
     disk.target = prepared.target;
@@ -502,6 +569,10 @@ MigrationReport AttachmentFlows::Departure::report() const {
       const auto first = first_.find(*name);
       if (first != first_.end() && drain->second.count > first->second.count) disk.drain = drain->second.last;
     }
+    if (const auto stock = name ? std::nullopt : stock_.of(prepared.target)) disk.drain_predicted = stock->drain;
+    if (const auto outlook = outlooks_.find(prepared.target); outlook != outlooks_.end())
+      disk.outlook = outlook->second;
+    if (disk.engine && disk.outlook) disk.outlook->longest = disk.drain_bound;
     report.disks.push_back(std::move(disk));
   }
   return report;

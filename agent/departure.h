@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "aiolos/core/stock_drain.h"
 #include "aiolos/core/switchover.h"
 #include "attachment_flows.h"
 
@@ -33,8 +34,12 @@ class AttachmentFlows::Departure {
   Result<void> take_record(const AttachmentRecord& listed, const GuestDisks& guest);
   Result<MovingVolume> moving_volume(const AttachmentRecord& record) const;
   Result<void> check_connections() const;
-  Result<void> check_drains_known() const;
+  Result<void> check_drains_known();
   Result<void> read_guest();
+  /// Whose drains are bounded, and by what.
+  void look_ahead();
+  /// What the guest's agent is to do, if it may.
+  void plan_queues();
   Result<void> check_unchanged();
 
   // While it moves.
@@ -47,6 +52,11 @@ class AttachmentFlows::Departure {
   Error overdue_error(const SwitchoverView& view) const;
   /// The longest drain that was forecast lately; nullopt where nobody forecasts.
   std::optional<std::chrono::microseconds> drain_lately();
+  /// The same of the disks that aiolos-engine serves.
+  std::optional<std::chrono::microseconds> engine_drain_lately();
+  /// At the disks that QEMU serves. @return whether they could be seen.
+  bool look_at_stock_disks();
+  void watch_before(std::chrono::milliseconds time);
   void show(MigrationStatus::Phase phase, const SwitchoverView& view) const;
   bool is_stopped() const { return watch_.stop && watch_.stop(); }
 
@@ -69,6 +79,9 @@ class AttachmentFlows::Departure {
   std::vector<AttachmentRecord> records_;
   std::map<std::string, std::optional<AioMode>> modes_;  ///< Of QEMU's disks as they are, by target.
   MovingGuest guest_;
+  std::vector<LoweredQueue> lowered_;
+  std::map<std::string, DrainOutlook> outlooks_;  ///< By target.
+  std::vector<std::string> notes_;
   std::vector<PreparedDisk> prepared_;
 
   SwitchoverSettings settings_;
@@ -79,8 +92,10 @@ class AttachmentFlows::Departure {
   std::map<std::string, DiskDrain> first_;   ///< Before the guest moved, by disk.
   std::map<std::string, DiskDrain> drains_;  ///< As they were last seen while it moved, by disk.
   std::vector<std::pair<std::chrono::steady_clock::time_point, std::chrono::microseconds>> lately_;
+  StockDrains stock_;
   std::optional<std::chrono::microseconds> downtime_;
   bool is_engine_ = false;  ///< aiolos-engine serves disks of the guest.
+  bool is_stock_ = false;   ///< QEMU serves disks of it that move.
 };
 
 }  // namespace aiolos

@@ -21,7 +21,7 @@
 namespace aiolos {
 namespace {
 
-constexpr int kSchemaVersion = 3;
+constexpr int kSchemaVersion = 4;
 // Another process holds the write lock only for one small transaction; longer means that something is wrong.
 constexpr int kBusyTimeoutMs = 10'000;
 
@@ -82,6 +82,23 @@ CREATE TABLE aio_reservations (
   pid INTEGER,
   contexts INTEGER NOT NULL,
   since TEXT NOT NULL
+);
+)";
+
+/// What schema 4 added: queues that a guest's agent is to put back.
+constexpr const char* kSchema4 = R"(
+CREATE TABLE lowered_queues (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  hypervisor TEXT NOT NULL,
+  domain_uuid TEXT NOT NULL,
+  domain_name TEXT NOT NULL,
+  target TEXT NOT NULL,
+  serial TEXT NOT NULL,
+  device TEXT NOT NULL,
+  before INTEGER NOT NULL,
+  lowered INTEGER NOT NULL,
+  since TEXT NOT NULL,
+  UNIQUE (hypervisor, domain_uuid, device)
 );
 )";
 
@@ -183,6 +200,7 @@ class Journal::Impl {
     if (version < 1) database_.exec(kSchema);
     if (version < 2) database_.exec(kSchema2);
     if (version < 3) database_.exec(kSchema3);
+    if (version < 4) database_.exec(kSchema4);
     database_.exec(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
     transaction.commit();
   }
@@ -493,6 +511,49 @@ Result<std::vector<AioReservation>> Journal::aio_reservations() {
       reservations.push_back(std::move(each));
     }
     return reservations;
+  });
+}
+
+Result<void> Journal::keep_lowered(std::string_view hypervisor, std::string_view domain_uuid,
+                                   std::string_view domain_name, const std::vector<LoweredQueue>& lowered) {
+  return impl_->write([&](SQLite::Database& database) {
+    for (const LoweredQueue& each : lowered) {
+      SQLite::Statement keep(
+          database,
+          "INSERT INTO lowered_queues (hypervisor, domain_uuid, domain_name, target, serial, device, "
+          "before, lowered, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+          "ON CONFLICT (hypervisor, domain_uuid, device) DO UPDATE SET lowered = excluded.lowered, "
+          "before = CASE excluded.before WHEN lowered THEN before ELSE excluded.before END");
+      SQLite::bind(keep, std::string(hypervisor), std::string(domain_uuid), std::string(domain_name), each.target,
+                   each.serial, each.device, each.before, each.lowered, impl_->now());
+      keep.exec();
+    }
+  });
+}
+
+Result<std::vector<KeptQueue>> Journal::lowered_queues(std::string_view hypervisor) {
+  return impl_->read([&](SQLite::Database& database) {
+    SQLite::Statement query(database,
+                            "SELECT id, domain_uuid, domain_name, target, serial, device, before, lowered "
+                            "FROM lowered_queues WHERE hypervisor = ? ORDER BY id");
+    SQLite::bind(query, std::string(hypervisor));
+    std::vector<KeptQueue> kept;
+    while (query.executeStep()) {
+      const auto text = [&](int column) { return query.getColumn(column).getString(); };
+      kept.push_back({query.getColumn(0).getInt64(),
+                      text(1),
+                      text(2),
+                      {text(3), text(4), text(5), query.getColumn(6).getUInt(), query.getColumn(7).getUInt()}});
+    }
+    return kept;
+  });
+}
+
+Result<void> Journal::forget_lowered(std::int64_t id) {
+  return impl_->write([&](SQLite::Database& database) {
+    SQLite::Statement forget(database, "DELETE FROM lowered_queues WHERE id = ?");
+    SQLite::bind(forget, id);
+    forget.exec();
   });
 }
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "aiolos/agent/migrate.h"
 #include "aiolos/core/interfaces.h"
 #include "aiolos/core/json.h"
 
@@ -51,6 +52,14 @@ struct AioReservation {
   std::optional<int> pid;  ///< Of the guest's QEMU; nullopt where it is not known.
   unsigned contexts = 0;   ///< That the guest has with it, all in all.
   std::string since;       ///< ISO 8601, UTC.
+};
+
+/// A disk that its guest may have fewer requests for than before.
+struct KeptQueue {
+  std::int64_t id = 0;
+  std::string domain_uuid;
+  std::string domain_name;
+  LoweredQueue queue;
 };
 
 /// What stands in a redacted connection_info in the place of a secret.
@@ -96,6 +105,15 @@ class Journal {
   Result<void> reserve_aio(std::int64_t attachment, std::optional<int> pid, unsigned contexts);
   /// What open volumes have claimed, oldest first.
   Result<std::vector<AioReservation>> aio_reservations();
+
+  /// Writes down, before a guest's agent is asked to, that disks of a guest get fewer requests. A disk that is lowered
+  /// already keeps what it had before that.
+  Result<void> keep_lowered(std::string_view hypervisor, std::string_view domain_uuid, std::string_view domain_name,
+                            const std::vector<LoweredQueue>& lowered);
+  /// Of all guests of a hypervisor, oldest first.
+  Result<std::vector<KeptQueue>> lowered_queues(std::string_view hypervisor);
+  /// They are as they were. @param id KeptQueue::id.
+  Result<void> forget_lowered(std::int64_t id);
 
   /// Writes down of all steps whose end is not known that they need no more looking after.
   Result<void> abandon_steps(std::int64_t attachment);

@@ -7,6 +7,8 @@
 #include "aiolos/host/clock.h"
 #include "aiolos/host/command_runner.h"
 #include "aiolos/host/data_plane.h"
+#include "aiolos/host/disk_statistics.h"
+#include "aiolos/host/guest_agent.h"
 #include "aiolos/host/host_probe.h"
 #include "aiolos/host/hypervisor.h"
 #include "aiolos/host/migrations.h"
@@ -37,7 +39,9 @@ class RealMachine : public Machine {
         hypervisor_(make_hypervisor(connection_)),
         secrets_(make_secret_store(connection_)),
         data_plane_(make_data_plane(config.data_plane.admin)),
-        migrations_(make_migrations(connection_)) {}
+        migrations_(make_migrations(connection_)),
+        disk_statistics_(make_disk_statistics(connection_)),
+        guest_agent_(make_guest_agent(connection_)) {}
 
   Clock& clock() override { return *clock_; }
   CommandRunner& commands() override { return *commands_; }
@@ -48,6 +52,8 @@ class RealMachine : public Machine {
   SecretStore& secrets() override { return *secrets_; }
   DataPlane& data_plane() override { return *data_plane_; }
   Migrations& migrations() override { return *migrations_; }
+  DiskStatistics& disk_statistics() override { return *disk_statistics_; }
+  GuestAgent& guest_agent() override { return *guest_agent_; }
 
  private:
   std::shared_ptr<LibvirtConnection> connection_;
@@ -60,6 +66,8 @@ class RealMachine : public Machine {
   std::unique_ptr<SecretStore> secrets_;
   std::unique_ptr<DataPlane> data_plane_;
   std::unique_ptr<Migrations> migrations_;
+  std::unique_ptr<DiskStatistics> disk_statistics_;
+  std::unique_ptr<GuestAgent> guest_agent_;
 };
 
 }  // namespace

@@ -27,6 +27,14 @@ Json to_json(const PlanEngine& engine) {
           {"aio_max_batch", or_null(engine.aio_max_batch)}};
 }
 
+Json to_json(const LoweredQueue& queue) {
+  return {{"target", queue.target},
+          {"serial", queue.serial},
+          {"device", queue.device},
+          {"before", queue.before},
+          {"lowered", queue.lowered}};
+}
+
 Json to_json(const MovingGuest& guest) {
   Json volumes = Json::array();
   for (const MovingVolume& volume : guest.volumes)
@@ -34,12 +42,15 @@ Json to_json(const MovingGuest& guest) {
         {{"target", volume.target}, {"connection_info", volume.connection_info}, {"disk_info", volume.disk_info}});
   Json engines = Json::array();
   for (const PlanEngine& engine : guest.engines) engines.push_back(to_json(engine));
+  Json queues = Json::array();
+  for (const LoweredQueue& queue : guest.lowered_queues) queues.push_back(to_json(queue));
   return {{"name", guest.name},
           {"uuid", guest.uuid},
           {"xml", guest.xml},
           {"persistent_xml", or_null(guest.persistent_xml)},
           {"volumes", std::move(volumes)},
-          {"engines", std::move(engines)}};
+          {"engines", std::move(engines)},
+          {"lowered_queues", std::move(queues)}};
 }
 
 Json to_json(const PreparedGuest& guest) {
@@ -79,11 +90,19 @@ PlanEngine engine_from_json(const Json& value) {
 
 Result<MovingGuest> moving_guest_from_json(const Json& value) {
   return read_message([&] {
-    MovingGuest guest{
-        value.at("name"), value.at("uuid"), value.at("xml"), optional_at<std::string>(value, "persistent_xml"), {}, {}};
+    MovingGuest guest{value.at("name"),
+                      value.at("uuid"),
+                      value.at("xml"),
+                      optional_at<std::string>(value, "persistent_xml"),
+                      {},
+                      {},
+                      {}};
     for (const Json& volume : value.at("volumes"))
       guest.volumes.push_back({volume.at("target"), volume.at("connection_info"), volume.at("disk_info")});
     for (const Json& engine : value.at("engines")) guest.engines.push_back(engine_from_json(engine));
+    for (const Json& queue : value.at("lowered_queues"))
+      guest.lowered_queues.push_back({queue.at("target"), queue.at("serial"), queue.at("device"),
+                                      queue.at("before").get<unsigned>(), queue.at("lowered").get<unsigned>()});
     return guest;
   });
 }
@@ -219,6 +238,7 @@ Json to_json(const MigrationReport& report) {
                      {"drain_us", microseconds_json(disk.drain)},
                      {"drain_predicted_us", microseconds_json(disk.drain_predicted)},
                      {"drain_bound_us", microseconds_json(disk.drain_bound)},
+                     {"drain_outlook", disk.outlook ? to_json(*disk.outlook) : Json(nullptr)},
                      {"notes", disk.notes}});
   return {{"domain", report.domain},
           {"uuid", report.domain_uuid},

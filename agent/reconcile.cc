@@ -53,7 +53,11 @@ Result<std::vector<ReconcileEntry>> AttachmentFlows::reconcile() {
   if (!book) return tl::unexpected(book.error());
   const auto records = (*book)->open_attachments();
   if (!records) return tl::unexpected(records.error());
-  return settle_all(*records, &AttachmentFlows::settle);
+  entries = settle_all(*records, &AttachmentFlows::settle);
+  const auto queues = settle_queues();
+  if (!queues) return queues;
+  entries.insert(entries.end(), queues->begin(), queues->end());
+  return entries;
 }
 
 Result<std::vector<AttachmentRecord>> AttachmentFlows::records_of(const std::string& domain_uuid) {

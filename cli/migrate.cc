@@ -101,6 +101,8 @@ Result<MigrationRequest> request_of(const MigrateOptions& options, const Config&
   request.max_drain = config.migration.max_drain;
   request.post_copy_after = config.migration.post_copy_after;
   request.deadline = config.migration.deadline;
+  request.ask_qemu = config.migration.ask_qemu;
+  request.guest_agent = config.migration.guest_agent;
   if (options.max_drain_ms)
     request.max_drain = std::chrono::microseconds(whole<std::int64_t>(*options.max_drain_ms * 1000));
   if (options.post_copy_after_ms)
@@ -293,7 +295,12 @@ std::string render(const MigrationReport& report) {
       text += fmt::format("; drain {}, predicted {}{}", milliseconds_text(disk.drain),
                           milliseconds_text(disk.drain_predicted),
                           disk.drain_bound ? ", bound " + milliseconds_text(disk.drain_bound) : std::string());
+    else if (disk.drain_predicted)
+      text += fmt::format("; a drain would take {} now", milliseconds_text(disk.drain_predicted));
     text += '\n';
+    if (disk.outlook) text += fmt::format("  its drain is {}\n", describe(*disk.outlook));
+    if (disk.outlook)
+      for (const std::string& help : disk.outlook->helps) text += fmt::format("  what would help: {}\n", help);
     for (const std::string& note : disk.notes) text += fmt::format("  {}\n", note);
   }
   for (const std::string& note : report.notes) text += fmt::format("Note: {}\n", note);

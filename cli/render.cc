@@ -51,6 +51,10 @@ std::string render(const Explanation& explanation) {
   } else {
     text += "Storage: no path of this host, not probed\n";
   }
+  if (explanation.drain) {
+    text += fmt::format("Drain at a live migration: {}\n", describe(*explanation.drain));
+    for (const std::string& help : explanation.drain->helps) text += fmt::format("  what would help: {}\n", help);
+  }
   for (const std::string& note : explanation.notes) text += fmt::format("Note: {}\n", note);
   text += explanation.xml;
   return text;

@@ -41,6 +41,8 @@ namespace aiolos {
   X(virDomainIsPersistent)              \
   X(virDomainGetXMLDesc)                \
   X(virDomainMemoryStats)               \
+  X(virDomainListGetStats)              \
+  X(virDomainStatsRecordListFree)       \
   X(virDomainAttachDeviceFlags)         \
   X(virDomainDetachDeviceFlags)         \
   X(virDomainBlockResize)               \

@@ -2,37 +2,23 @@
 // QEMU's own words about a running guest.
 #include "qemu_monitor.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
-#include <libvirt/libvirt-qemu.h>
 
 #include <cstdlib>
 #include <memory>
 
 #include "libvirt_error.h"
+#include "libvirt_qemu.h"
 #include "signal_block.h"
 
 namespace aiolos {
-namespace {
-
-constexpr const char* kLibrary = "libvirt-qemu.so.0";
-
-}  // namespace
-
 QemuMonitor::QemuMonitor(const LibvirtApi& api, virDomainPtr domain, Function function)
     : api_(&api), domain_(domain), function_(function), name_(api.virDomainGetName(domain)) {}
 
 Result<QemuMonitor> QemuMonitor::open(const LibvirtApi& api, virDomainPtr domain) {
-  static void* const library = ::dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);  // never closed, like libvirt itself
-  if (library == nullptr)
-    return fail(ErrorKind::configuration, fmt::format("cannot load {}, with which QEMU is asked", kLibrary),
-                "install it: apt-get install libvirt0");
-  const auto function =
-      reinterpret_cast<decltype(&::virDomainQemuMonitorCommand)>(::dlsym(library, "virDomainQemuMonitorCommand"));
-  if (function == nullptr)
-    return fail(ErrorKind::configuration, fmt::format("{} has no function virDomainQemuMonitorCommand", kLibrary),
-                "install libvirt 6.0 or newer");
-  return QemuMonitor(api, domain, function);
+  const auto function = libvirt_qemu_function("virDomainQemuMonitorCommand");
+  if (!function) return tl::unexpected(function.error());
+  return QemuMonitor(api, domain, reinterpret_cast<decltype(&::virDomainQemuMonitorCommand)>(*function));
 }
 
 Result<Json> QemuMonitor::run(const std::string& command, const Json& arguments) const {

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "aiolos/agent/agent.h"
+#include "aiolos/core/base64.h"
 
 namespace aiolos::test {
 
@@ -52,6 +53,12 @@ struct World {
   std::map<std::string, DataPlaneDisk> served;  ///< What the engine serves, by name.
   std::optional<Error> data_plane_fails;
   DiskDrain drain;  ///< Of every disk that the engine serves.
+  /// What each request takes on the disks that QEMU serves; nullopt: libvirt counts none of them.
+  std::optional<std::chrono::milliseconds> latency;
+  std::optional<std::map<std::string, std::string>> guest_files;  ///< That its agent sees; nullopt: it has none.
+  std::chrono::seconds agent_takes{0};                            ///< For each answer.
+  bool statistics_fail = false;
+  std::string agent_refuses;  ///< A command.
   MigrationPlan migration;
   std::string xml_head;                   ///< Of the guest's migratable XML, before its devices.
   std::optional<std::string> definition;  ///< The guest's persistent one.
@@ -142,6 +149,69 @@ class FakeDataPlane : public DataPlane {
 
  private:
   World& world_;
+};
+
+/// An agent with the guest's files, if there is one.
+class FakeGuestAgent : public GuestAgent {
+ public:
+  FakeGuestAgent(World& world, Clock& clock) : world_(world), clock_(clock) {}
+
+  Result<Json> ask(const std::string&, const std::string& command, const Json& arguments,
+                   std::chrono::seconds) override {
+    if (!world_.guest_files) return fail(ErrorKind::retry, "the guest has no agent", "run one");
+    auto& files = *world_.guest_files;
+    clock_.sleep_until(clock_.now() + world_.agent_takes);
+    if (command == world_.agent_refuses) return fail(ErrorKind::refused, "the agent refuses " + command, "ask it why");
+    if (command == "guest-get-disks") return disks();
+    if (command == "guest-file-open") {
+      open_ = arguments.at("path");
+      return files.contains(open_) ? Result<Json>(Json(7)) : fail(ErrorKind::refused, "no such file: " + open_, "none");
+    }
+    if (command == "guest-file-read") return Json{{"count", 1}, {"buf-b64", base64_encode(files.at(open_) + "\n")}};
+    if (command == "guest-file-write") {
+      files[open_] = base64_decode(arguments.at("buf-b64").get<std::string>()).value();
+      world_.happened(fmt::format("guest: {} = {}", open_, files[open_]));
+    }
+    return Json::object();
+  }
+
+ private:
+  /// As the agent has them: partitions and drives as well.
+  Json disks() const {
+    Json list = {{{"name", "/dev/sr0"}, {"partition", false}}};
+    for (const auto& [path, content] : *world_.guest_files)
+      if (path.ends_with("/serial")) {
+        const std::string name = path.substr(11, path.size() - 18);
+        list.push_back({{"name", "/dev/" + name}, {"partition", false}});
+        list.push_back({{"name", "/dev/" + name + "1"}, {"partition", true}});
+      }
+    return list;
+  }
+
+  World& world_;
+  Clock& clock_;
+  std::string open_;
+};
+
+/// Each disk that QEMU serves answers ten requests between two looks.
+class FakeDiskStatistics : public DiskStatistics {
+ public:
+  explicit FakeDiskStatistics(World& world) : world_(world) {}
+  Result<GuestCounters> look(const std::string&, bool ask_qemu) override {
+    if (ask_qemu) world_.happened("ask QEMU what is in flight");
+    if (world_.statistics_fail) return fail(ErrorKind::retry, "libvirt is busy", "again");
+    GuestCounters seen;
+    if (!world_.latency) return seen;
+    reads_.requests += 10;
+    reads_.time += 10 * *world_.latency;
+    for (const auto& [target, disk] : world_.disks)
+      if (disk.find("vhostuser") == std::string::npos) seen.disks.push_back({target, reads_, {}, {}, {}});
+    return seen;
+  }
+
+ private:
+  World& world_;
+  RequestCount reads_;
 };
 
 /// Migrates the guest away while another thread looks on: each look at its progress is a tick.
@@ -258,7 +328,8 @@ class FakeMachine : public Machine,
                     public Hypervisor,
                     public SecretStore {
  public:
-  explicit FakeMachine(World& world) : world_(world), probe_(world), data_plane_(world), migrations_(world) {}
+  explicit FakeMachine(World& world)
+      : world_(world), probe_(world), data_plane_(world), statistics_(world), migrations_(world) {}
 
   Clock& clock() override { return clock_; }
   CommandRunner& commands() override { return *this; }
@@ -269,6 +340,8 @@ class FakeMachine : public Machine,
   SecretStore& secrets() override { return *this; }
   DataPlane& data_plane() override { return data_plane_; }
   FakeMigrations& migrations() override { return migrations_; }
+  DiskStatistics& disk_statistics() override { return statistics_; }
+  GuestAgent& guest_agent() override { return agent_; }
 
   Result<CommandResult> run(const Command& command) override {
     world_.happened(command.argv.front());
@@ -386,6 +459,8 @@ class FakeMachine : public Machine,
   World& world_;
   FakeHostProbe probe_;
   FakeDataPlane data_plane_;
+  FakeDiskStatistics statistics_;
+  FakeGuestAgent agent_{world_, clock_};
   FakeMigrations migrations_;
   FakeClock clock_{world_.wall};
 };

@@ -17,6 +17,8 @@ namespace aiolos {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 class JournalTest : public ::testing::Test {
  protected:
@@ -179,7 +181,9 @@ TEST_F(JournalTest, TakesOverAJournalOfTheFirstSchema) {
   open();
   {
     SQLite::Database database(folder_.path() + "/journal.sqlite", SQLite::OPEN_READWRITE);
-    database.exec("DROP TABLE effects; DROP TABLE holds; DROP TABLE aio_reservations; PRAGMA user_version = 1");
+    database.exec(
+        "DROP TABLE effects; DROP TABLE holds; DROP TABLE aio_reservations; DROP TABLE lowered_queues; "
+        "PRAGMA user_version = 1");
   }
   const auto journal = open();
   const auto id = journal->open_attachment(record("vdb"));
@@ -190,9 +194,23 @@ TEST_F(JournalTest, TakesOverAJournalOfTheSecondSchema) {
   open();
   {
     SQLite::Database database(folder_.path() + "/journal.sqlite", SQLite::OPEN_READWRITE);
-    database.exec("DROP TABLE aio_reservations; PRAGMA user_version = 2");
+    database.exec("DROP TABLE aio_reservations; DROP TABLE lowered_queues; PRAGMA user_version = 2");
   }
   EXPECT_TRUE(open()->aio_reservations());
+}
+
+TEST_F(JournalTest, KeepsWhatAQueueWasBeforeItWasLoweredFirst) {
+  const auto journal = open();
+  ASSERT_TRUE(journal->keep_lowered("qemu:///system", "uuid-1", "guest", {{"vdb", "serial-1", "vda", 256, 8}}));
+  ASSERT_TRUE(journal->keep_lowered("qemu:///system", "uuid-1", "guest", {{"vdb", "serial-1", "vda", 8, 6}}));
+  const auto kept = journal->lowered_queues("qemu:///system");
+  ASSERT_TRUE(kept);
+  ASSERT_THAT(*kept, SizeIs(1));
+  EXPECT_EQ(kept->front().queue.before, 256U);
+  EXPECT_EQ(kept->front().queue.lowered, 6U);
+  EXPECT_THAT(*journal->lowered_queues("qemu:///session"), IsEmpty());
+  ASSERT_TRUE(journal->forget_lowered(kept->front().id));
+  EXPECT_THAT(*journal->lowered_queues("qemu:///system"), IsEmpty());
 }
 
 TEST_F(JournalTest, KeepsAReservationUntilTheVolumeIsClosed) {

@@ -104,6 +104,8 @@ class MachineWithoutGuests : public Machine {
   SecretStore& secrets() override { return real_->secrets(); }
   DataPlane& data_plane() override { return real_->data_plane(); }
   Migrations& migrations() override { return real_->migrations(); }
+  DiskStatistics& disk_statistics() override { return real_->disk_statistics(); }
+  GuestAgent& guest_agent() override { return real_->guest_agent(); }
 
  private:
   std::unique_ptr<Machine> real_;

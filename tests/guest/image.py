@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The throw-away guest's kernel and initramfs, built from Debian's packages and kept in the state folder.
 
-The kernel is Debian's cloud kernel, unpacked from its package and not installed. The initramfs holds busybox, fio with
-its shared libraries, and the virtio modules. It is not compressed: QEMU places it in the guest's memory by itself, and
+The kernel is Debian's cloud kernel, and the guest agent Debian's; both are unpacked from their packages and not installed.
+The initramfs holds busybox, fio and qemu-ga with their shared libraries, and the virtio modules. It is not compressed: QEMU places it in the guest's memory by itself, and
 decompressing it would take an emulated processor longer than all the rest of the boot.
 
 Run as a program (scripts/guest-image) it builds the image if that is needed, in the folder that it is given or in the state
@@ -20,14 +20,16 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 
 # What the guest needs, besides what these modules themselves name as their dependencies. Anything that is built into
 # the kernel, or that it does not have, is no module and is left out.
-MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "crc32c-intel"]
+MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "virtio_console", "sd_mod", "crc32c-intel"]
 KERNEL_METAPACKAGE = "linux-image-cloud-amd64"
+AGENT_PACKAGE = "qemu-guest-agent"
 
 
 class ImageError(Exception):
@@ -59,12 +61,13 @@ def build_in(folder: pathlib.Path) -> Image:
         wanted = inputs()
         if not (stamp.exists() and stamp.read_text() == wanted and image.kernel.exists() and image.initrd.exists()):
             stamp.unlink(missing_ok=True)
-            tree = unpacked_kernel(folder)
+            tree = unpacked(folder, "kernel", kernel_package)
+            agent = unpacked(folder, "agent", lambda: AGENT_PACKAGE) / "usr/sbin/qemu-ga"
             kernels = sorted((tree / "boot").glob("vmlinuz-*"))
             if not kernels:
                 raise ImageError(f"no kernel in {tree}/boot: remove {folder} and try again")
             shutil.copyfile(kernels[-1], image.kernel)
-            write_initrd(image.initrd, tree / "lib/modules" / kernels[-1].name.removeprefix("vmlinuz-"))
+            write_initrd(image.initrd, tree / "lib/modules" / kernels[-1].name.removeprefix("vmlinuz-"), agent)
             stamp.write_text(wanted)
     return image
 
@@ -94,19 +97,19 @@ def program(name: str) -> pathlib.Path:
     return pathlib.Path(found)
 
 
-def unpacked_kernel(folder: pathlib.Path) -> pathlib.Path:
-    """The folder with the kernel package's files; downloads and unpacks the package the first time."""
-    tree = folder / "kernel"
+def unpacked(folder: pathlib.Path, name: str, package: Callable[[], str]) -> pathlib.Path:
+    """The folder with a package's files, `name` below `folder`; downloads and unpacks the package the first time."""
+    tree = folder / name
     if tree.exists():
         return tree
     download = folder / "download"
     shutil.rmtree(download, ignore_errors=True)
     download.mkdir()
-    command(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", kernel_package()], cwd=download, timeout=600)
+    command(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package()], cwd=download, timeout=600)
     packages = list(download.glob("*.deb"))
     if len(packages) != 1:
         raise ImageError(f"expected one package in {download}, found {len(packages)}")
-    unpacking = folder / "kernel.part"
+    unpacking = folder / f"{name}.part"
     shutil.rmtree(unpacking, ignore_errors=True)
     command(["dpkg-deb", "--extract", str(packages[0]), str(unpacking)], timeout=120)
     unpacking.rename(tree)
@@ -174,15 +177,17 @@ def shared_libraries(binary: pathlib.Path) -> dict[str, pathlib.Path]:
     return found
 
 
-def write_initrd(target: pathlib.Path, modules: pathlib.Path) -> None:
+def write_initrd(target: pathlib.Path, modules: pathlib.Path, agent: pathlib.Path) -> None:
     archive = Cpio()
     archive.file("init", HERE / "init", 0o755)
     archive.file("bin/busybox", program("busybox"), 0o755)
     archive.link("bin/sh", "busybox")
     archive.modules(module_order(modules, MODULES, needed=("virtio_pci", "virtio_blk")))
-    fio = program("fio")
-    archive.file("bin/fio", fio, 0o755)
-    for place, path in shared_libraries(fio).items():
+    libraries = {}
+    for path in (program("fio"), agent):
+        archive.file(f"bin/{path.name}", path, 0o755)
+        libraries |= shared_libraries(path)
+    for place, path in libraries.items():
         # One folder for all: the loader that every one of them names, /lib64/ld-linux-x86-64.so.2, searches /lib.
         archive.file(place.lstrip("/") if "ld-linux" in place else f"lib/{pathlib.Path(place).name}", path, 0o755)
     archive.write(target)

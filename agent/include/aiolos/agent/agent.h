@@ -14,11 +14,14 @@
 #include "aiolos/agent/migrate.h"
 #include "aiolos/core/aio_policy.h"
 #include "aiolos/core/attachment.h"
+#include "aiolos/core/drain_outlook.h"
 #include "aiolos/core/facts.h"
+#include "aiolos/core/guest_agent.h"
 #include "aiolos/core/interfaces.h"
 #include "aiolos/core/json_document.h"
 #include "aiolos/core/migration.h"
 #include "aiolos/core/queue_plan.h"
+#include "aiolos/core/stock_drain.h"
 
 namespace aiolos {
 
@@ -41,6 +44,8 @@ class Machine {
   virtual SecretStore& secrets() = 0;
   virtual DataPlane& data_plane() = 0;
   virtual Migrations& migrations() = 0;
+  virtual DiskStatistics& disk_statistics() = 0;
+  virtual GuestAgent& guest_agent() = 0;
 };
 
 /// The real one.
@@ -53,7 +58,8 @@ struct Explanation {
   HostFacts host;
   Attachment attachment;
   std::string xml;
-  std::vector<std::string> notes;  ///< For people: what else they should know.
+  std::vector<std::string> notes;     ///< For people: what else they should know.
+  std::optional<DrainOutlook> drain;  ///< At a live migration; only explain says it.
 };
 
 /// {"aio": {...}, "facts": {"storage": .., "host": ..}, "xml": ".."}

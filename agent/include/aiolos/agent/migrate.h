@@ -13,6 +13,7 @@
 
 #include "aiolos/agent/config.h"
 #include "aiolos/core/aio_policy.h"
+#include "aiolos/core/drain_outlook.h"
 #include "aiolos/core/migration.h"
 #include "aiolos/core/queue_plan.h"
 
@@ -25,6 +26,15 @@ struct MovingVolume {
   Json disk_info;
 };
 
+/// A virtio disk that is to have fewer requests in flight while its guest moves.
+struct LoweredQueue {
+  std::string target;   ///< "vdb"
+  std::string serial;   ///< As the guest sees it.
+  std::string device;   ///< The guest's kernel's name: "vda".
+  unsigned before = 0;  ///< nr_requests.
+  unsigned lowered = 0;
+};
+
 /// A guest that is to move. Holds the secrets of its volumes' connection_info.
 struct MovingGuest {
   std::string name;
@@ -32,7 +42,8 @@ struct MovingGuest {
   std::string xml;                            ///< Live, migratable.
   std::optional<std::string> persistent_xml;  ///< Its definition, if it has one.
   std::vector<MovingVolume> volumes;
-  std::vector<PlanEngine> engines;  ///< What QEMU says of its iothreads, where they have been asked.
+  std::vector<PlanEngine> engines;           ///< What QEMU says of its iothreads, where they have been asked.
+  std::vector<LoweredQueue> lowered_queues;  ///< To be put back when it has come.
 };
 
 /// One disk as the destination decided it.
@@ -82,6 +93,8 @@ struct MigrationRequest {
   /// {"vdb": {"connection_info": .., "disk_info"?: ..}}.
   Json connections = Json::object();
   bool dry_run = false;
+  bool ask_qemu = false;     ///< What is in flight on its own disks; taints the guest.
+  bool guest_agent = false;  ///< The guest's agent may lower nr_requests of its disks while it moves.
 };
 
 /// How far a migration is.
@@ -112,6 +125,7 @@ struct MovedDisk {
   std::optional<std::chrono::microseconds> drain_predicted;  ///< Before the switchover; nullopt: not known.
   std::optional<std::chrono::microseconds> drain_bound;
   std::optional<std::chrono::microseconds> drain;  ///< What it took.
+  std::optional<DrainOutlook> outlook;             ///< As the source had it.
   std::vector<std::string> notes;
 };
 
@@ -129,7 +143,7 @@ struct MigrationReport {
 
 /// {"domain", "uuid", "destination", "dry_run", "total_ms", "iterations", "downtime_ms", "downtime_predicted_us",
 /// "disks": [{"target", "data_plane", "mode": {"before", "after"}, "drain_us", "drain_predicted_us", "drain_bound_us",
-/// "notes"}], "notes"}; null is not known.
+/// "drain_outlook", "notes"}], "notes"}; null is not known.
 AIOLOS_API Json to_json(const MigrationReport& report);
 
 /// Asks the other side one thing and waits for the answer: {"ok": ..} or {"error": ..}.
