@@ -32,13 +32,15 @@ def iscsi(get: Callable, _: pathlib.Path, paths: int) -> Ready:
 
 
 def fibre_channel(get: Callable, _: pathlib.Path, paths: int) -> Ready:
-    get("multipath")
+    """dm-multipath only where it has something to combine: its steps are the same as of iSCSI."""
+    if paths > 1:
+        get("multipath")
     fabrics = get("fibre_channel")
     info = fabrics.connection_info(fabrics.map(get("volume")))
     ports = info["data"]["initiator_target_map"]
     info["data"]["initiator_target_map"] = dict(list(ports.items())[:paths])
     info["data"]["target_wwn"] = info["data"]["target_wwn"][:paths]
-    return Ready(info, "fibre_channel: {use_multipath: true}\n")
+    return Ready(info, f"fibre_channel: {{use_multipath: {str(paths > 1).lower()}}}\n")
 
 
 def nvmeof(get: Callable, _: pathlib.Path, paths: int) -> Ready:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each driver, killed at every of its writes to the journal. SCSI disks are combined by dm-multipath, so that its steps are
+"""Each driver, killed at every of its writes to the journal. The iSCSI disk is combined by dm-multipath, so that its steps are
 among these."""
 
 import pytest
