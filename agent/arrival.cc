@@ -203,7 +203,7 @@ Result<std::vector<std::string>> AttachmentFlows::Arrival::arrived() {
   return notes;
 }
 
-/// What libvirt loses on the way: polling, batches, and the main loop's pool.
+/// What libvirt loses on the way: polling, batches, and the main loop's pool; and what was changed for the way.
 Result<void> AttachmentFlows::Arrival::restore_engine(const PlanEngine& before, const PlanEngine& now,
                                                       std::vector<std::string>& notes) {
   const auto set = [&](EngineProperty property, const auto& wanted, const auto& has) -> Result<void> {
@@ -214,10 +214,11 @@ Result<void> AttachmentFlows::Arrival::restore_engine(const PlanEngine& before, 
     return done;
   };
   if (auto done = set(EngineProperty::aio_max_batch, before.aio_max_batch, now.aio_max_batch); !done) return done;
-  if (before.id != kMainLoop) return set(EngineProperty::poll_max_ns, before.poll_max_ns, now.poll_max_ns);
-  // A guest's main loop has QEMU's own pool here, which is not smaller at its lower end.
+  // A guest's main loop has QEMU's own pool here, which is not smaller at its lower end; that of an iothread comes
+  // along, and may have been raised for the time of the migration.
   if (auto done = set(EngineProperty::thread_pool_max, before.pool_max, now.pool_max); !done) return done;
-  return set(EngineProperty::thread_pool_min, before.pool_min, now.pool_min);
+  if (before.id == kMainLoop) return set(EngineProperty::thread_pool_min, before.pool_min, now.pool_min);
+  return set(EngineProperty::poll_max_ns, before.poll_max_ns, now.poll_max_ns);
 }
 
 void AttachmentFlows::Arrival::restore_engines(std::vector<std::string>& notes) {

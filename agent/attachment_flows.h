@@ -180,6 +180,13 @@ class AttachmentFlows {
   /// to plan.
   using Pools = std::map<unsigned, unsigned>;
   Result<Pools> planned_pools(const DomainState& domain);
+  /// The same, whether or not attach and detach plan.
+  Result<Pools> wanted_pools(const DomainState& domain);
+  /// For the time of a migration: raises the pools that are too small for what is in flight, which a drain would wait
+  /// for one after another. A failure costs no migration; notes say what was done. @return what put_back_pools takes.
+  std::vector<PlanChange> raise_pools(const DomainState& domain, std::vector<std::string>& notes);
+  void put_back_pools(const std::string& domain_uuid, const std::vector<PlanChange>& raised,
+                      std::vector<std::string>& notes);
   /// After an attach: raises the pools that are too small for the disks that share them. A failure costs no attach;
   /// notes say what was done and what was not.
   void grow_pools(const DomainState& domain, std::vector<std::string>& notes);

@@ -290,6 +290,7 @@ const std::vector<Key>& keys() {
        optional_key<unsigned>(
            1, 60'000, [](Config& c, unsigned value) { c.migration.max_drain = std::chrono::milliseconds(value); })},
       {"migration", "ask_qemu", flag_key([](Config& c) -> bool& { return c.migration.ask_qemu; })},
+      {"migration", "raise_pools", flag_key([](Config& c) -> bool& { return c.migration.raise_pools; })},
       {"migration", "guest_agent", flag_key([](Config& c) -> bool& { return c.migration.guest_agent; })},
       {"migration", "deadline_s",
        optional_key<unsigned>(1, 86'400,

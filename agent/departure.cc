@@ -323,6 +323,7 @@ Result<MigrationResult> AttachmentFlows::Departure::move(const PreparedGuest& pr
   if (is_stopped()) return tl::unexpected(stopped_error());
   if (auto kept = flows_.keep_lowered(domain_.uuid, domain_.name, lowered_); !kept) return tl::unexpected(kept.error());
   flows_.lower_queues(domain_.uuid, lowered_, notes_);
+  if (request_.raise_pools && is_stock_) raised_ = flows_.raise_pools(domain_, notes_);
   if (auto begun = peer_.begin(); !begun) return tl::unexpected(begun.error());
   began_ = flows_.machine_.clock().now();
   asked_ = true;
@@ -505,6 +506,7 @@ Error AttachmentFlows::Departure::settle_failed(Error error) {
   }
   std::vector<std::string> left;
   flows_.put_back_queues(domain_.uuid, left);
+  flows_.put_back_pools(domain_.uuid, raised_, left);
   settle_here(left);
   for (const std::string& each : left) error.message += "; " + each;
   return error;

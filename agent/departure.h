@@ -80,6 +80,7 @@ class AttachmentFlows::Departure {
   std::map<std::string, std::optional<AioMode>> modes_;  ///< Of QEMU's disks as they are, by target.
   MovingGuest guest_;
   std::vector<LoweredQueue> lowered_;
+  std::vector<PlanChange> raised_;  ///< Thread pools.
   std::map<std::string, DrainOutlook> outlooks_;  ///< By target.
   std::vector<std::string> notes_;
   std::vector<PreparedDisk> prepared_;

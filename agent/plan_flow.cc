@@ -44,6 +44,16 @@ std::vector<std::string> differences(const PlanDomain& domain, const ProcessAio&
       real.contexts, wanted, suspects.size() == 1 ? "this" : "one or more", fmt::join(suspects, ", "))};
 }
 
+/// Of the changes of a plan, for replan().
+bool grows(const PlanChange& change, const QueuePlan&) {
+  return change.kind == PlanChange::Kind::pool_max && change.to > change.from.value_or(0);
+}
+
+/// QEMU is asked, which taints the guest, only where its default is not enough.
+bool usual_pools_are_enough(const std::map<unsigned, unsigned>& pools) {
+  return std::all_of(pools.begin(), pools.end(), [](const auto& pool) { return pool.second <= kPoolPerDisk; });
+}
+
 }  // namespace
 
 Result<std::map<std::string, std::string>> AttachmentFlows::volume_types(const std::string& domain_uuid) {
@@ -203,8 +213,12 @@ Result<PlanReport> AttachmentFlows::plan(const std::string& name, bool apply) {
 // ---- what attach and detach do by themselves ------------------------------------------------------------------------
 
 Result<AttachmentFlows::Pools> AttachmentFlows::planned_pools(const DomainState& domain) {
+  if (!config_.plan.automatic || config_.aio.profile == AioProfile::nova || !domain.running) return Pools{};
+  return wanted_pools(domain);
+}
+
+Result<AttachmentFlows::Pools> AttachmentFlows::wanted_pools(const DomainState& domain) {
   Pools pools;
-  if (!config_.plan.automatic || config_.aio.profile == AioProfile::nova || !domain.running) return pools;
   const auto guest = planned_guest(domain, /*ask_qemu=*/false);
   if (!guest) return tl::unexpected(guest.error());
   const auto host = plan_host_facts();
@@ -231,12 +245,7 @@ Result<std::vector<PlanChange>> AttachmentFlows::replan(
 
 void AttachmentFlows::grow_pools(const DomainState& domain, std::vector<std::string>& notes) {
   const auto pools = planned_pools(domain);
-  // QEMU is asked, which taints the guest, only where its default is not enough.
-  if (pools && std::all_of(pools->begin(), pools->end(), [](const auto& pool) { return pool.second <= kPoolPerDisk; }))
-    return;
-  const auto grows = [](const PlanChange& change, const QueuePlan&) {
-    return change.kind == PlanChange::Kind::pool_max && change.to > change.from.value_or(0);
-  };
+  if (pools && usual_pools_are_enough(*pools)) return;
   const auto done = pools ? replan(domain, grows) : tl::unexpected(pools.error());
   if (!done) {
     notes.push_back(
@@ -267,6 +276,32 @@ void AttachmentFlows::shrink_pools(const DomainState& domain, const Pools& befor
   if (!done && log_)
     log_(LogLevel::warning,
          fmt::format("the AIO engines of '{}' were not sized anew: {}", domain.name, describe(done.error())));
+}
+
+// ---- what a migration does by itself --------------------------------------------------------------------------------
+
+std::vector<PlanChange> AttachmentFlows::raise_pools(const DomainState& domain, std::vector<std::string>& notes) {
+  const auto pools = wanted_pools(domain);
+  if (pools && usual_pools_are_enough(*pools)) return {};
+  auto raised = pools ? replan(domain, grows) : tl::unexpected(pools.error());
+  if (!raised) {
+    notes.push_back(fmt::format("the thread pools stay as they are while it moves: {}", describe(raised.error())));
+    return {};
+  }
+  for (const PlanChange& change : *raised)
+    notes.push_back(fmt::format("{} raised from {} to {} while it moves", describe(change),
+                                change.from.value_or(kPoolPerDisk), change.to));
+  return std::move(*raised);
+}
+
+void AttachmentFlows::put_back_pools(const std::string& domain_uuid, const std::vector<PlanChange>& raised,
+                                     std::vector<std::string>& notes) {
+  for (PlanChange change : raised) {
+    change.to = change.from.value_or(kPoolPerDisk);
+    if (const auto done = apply_change(domain_uuid, change); !done)
+      notes.push_back(
+          fmt::format("{} was not put back to {}: {}", describe(change), change.to, describe(done.error())));
+  }
 }
 
 }  // namespace aiolos

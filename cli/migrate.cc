@@ -102,6 +102,7 @@ Result<MigrationRequest> request_of(const MigrateOptions& options, const Config&
   request.post_copy_after = config.migration.post_copy_after;
   request.deadline = config.migration.deadline;
   request.ask_qemu = config.migration.ask_qemu;
+  request.raise_pools = config.migration.raise_pools;
   request.guest_agent = config.migration.guest_agent;
   if (options.max_drain_ms)
     request.max_drain = std::chrono::microseconds(whole<std::int64_t>(*options.max_drain_ms * 1000));

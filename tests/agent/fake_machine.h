@@ -237,6 +237,7 @@ class FakeMigrations : public Migrations {
     // The bound is for a test whose flow does not look.
     const bool over = changed_.wait_for(lock, std::chrono::seconds(20), [&] { return is_over(); });
     running_ = false;
+    changed_.notify_all();
     if (!over) return fail(ErrorKind::bug, "nobody looked at the migration", "call progress()");
     if (aborted_) return fail(ErrorKind::hypervisor, "operation aborted: migration out: canceled by client", "again");
     const auto failure = world_.migration.fails;
@@ -251,6 +252,8 @@ class FakeMigrations : public Migrations {
 
   Result<std::optional<MigrationProgress>> progress(const std::string&) override {
     std::unique_lock lock(mutex_);
+    // The clock goes on with each look, and would be far ahead of a thread that has not got a processor yet.
+    if (running_ && is_over()) changed_.wait_for(lock, std::chrono::seconds(20), [&] { return !running_; });
     if (!running_ && world_.migration.others) return MigrationProgress{};
     if (!running_) return std::nullopt;
     const unsigned tick = ++tick_;

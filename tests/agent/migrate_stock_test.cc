@@ -136,6 +136,63 @@ TEST_F(MigratingStockDisks, ARehearsalSaysWhyADrainIsNotBounded) {
   EXPECT_EQ(done->disks[0].outlook->longest, 5120us);
 }
 
+// ---- thread pools ---------------------------------------------------------------------------------------------------
+
+/// A guest with two disks on threads, whose pool is QEMU's own.
+class RaisingPools : public MigratingStockDisks {
+ protected:
+  void SetUp() override {
+    MigratingStockDisks::SetUp();
+    open(", plan: {automatic: false}");
+    for (TestHost* const host : {&here_, &there_}) host->world.allocation = Allocation::sparse;
+    attach();
+    here_.world.disks["vdc"] =
+        "<disk type='file' device='disk'><driver name='qemu' type='raw' io='threads'/><source file='/vdc'/>"
+        "<target dev='vdc' bus='virtio'/></disk>";
+    here_.world.migration.on_tick = [this](unsigned) { while_it_moves_ = pool(); };
+  }
+  std::uint64_t pool() {
+    const auto found = here_.world.set.find("0 thread_pool_max");
+    return found == here_.world.set.end() ? kPoolPerDisk : found->second;
+  }
+
+  std::uint64_t while_it_moves_ = 0;
+};
+
+TEST_F(RaisingPools, TooSmallOnesAreLargerWhileTheGuestMoves) {
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_EQ(while_it_moves_, 128U);
+  EXPECT_THAT(done->notes, Contains(HasSubstr("thread_pool_max of main loop raised from 64 to 128 while it moves")));
+}
+
+TEST_F(RaisingPools, ArePutBackIfTheGuestStays) {
+  here_.world.migration.fails = Error{ErrorKind::hypervisor, "no memory there", "add some", {}};
+  failure();
+  EXPECT_EQ(while_it_moves_, 128U);
+  EXPECT_EQ(pool(), 64U);
+}
+
+TEST_F(RaisingPools, NotWhereTheOperatorForbidsIt) {
+  request_.raise_pools = false;
+  ASSERT_TRUE(migrate());
+  EXPECT_EQ(while_it_moves_, 64U);
+  EXPECT_THAT(here_.world.set, IsEmpty());
+}
+
+TEST_F(RaisingPools, NotWhereQemusOwnIsEnough) {
+  here_.world.disks.erase("vdc");
+  ASSERT_TRUE(migrate());
+  EXPECT_THAT(here_.world.set, IsEmpty());
+}
+
+TEST_F(RaisingPools, AGuestMovesWithThePoolItHasWhereQemuRefuses) {
+  here_.world.set_engine_fails = Error{ErrorKind::hypervisor, "QEMU said no", "look at its log", {}};
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_THAT(done->notes, Contains(HasSubstr("the thread pools stay as they are while it moves")));
+}
+
 // ---- nr_requests in the guest ---------------------------------------------------------------------------------------
 
 class LoweringQueues : public MigratingStockDisks {

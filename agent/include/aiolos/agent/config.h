@@ -71,6 +71,7 @@ struct Config {
     std::optional<std::chrono::seconds> post_copy_after;
     std::chrono::seconds deadline{600};
     bool ask_qemu = false;  ///< As MigrationRequest has them.
+    bool raise_pools = true;
     bool guest_agent = false;
   } migration;
   std::map<std::string, RawSection, std::less<>> sections;  ///< Every section as written, by top-level key.

@@ -94,6 +94,7 @@ struct MigrationRequest {
   Json connections = Json::object();
   bool dry_run = false;
   bool ask_qemu = false;     ///< What is in flight on its own disks; taints the guest.
+  bool raise_pools = true;   ///< QEMU's thread pools that are too small for its disks are larger while it moves.
   bool guest_agent = false;  ///< The guest's agent may lower nr_requests of its disks while it moves.
 };
 
