@@ -72,6 +72,10 @@ cgroup_controllers = []
 stdio_handler = "file"           # the default needs the daemon virtlogd
 """
 
+# norandmaps: TCG (QEMU 7.2) finds what it has translated by its virtual address, too, and would translate a program's
+# libraries anew for each process.
+KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr norandmaps"
+
 # monitor.sock has to fit into a socket's 107 bytes; libvirt cuts the name in that path to 20 characters.
 ROOT_LENGTH_LIMIT = 107 - len("/lib/qemu/domain-999999-") - 20 - len("/monitor.sock")
 
@@ -327,7 +331,7 @@ class Guest:
     <type arch='x86_64' machine='{self.machine}'>hvm</type>
     <kernel>{built.kernel}</kernel>
     <initrd>{built.initrd}</initrd>
-    <cmdline>console=ttyS0 quiet panic=-1</cmdline>
+    <cmdline>{KERNEL_ARGUMENTS}</cmdline>
   </os>
   <features><acpi/></features>
   <cpu mode='{"host-passthrough" if self.virt_type == "kvm" else "maximum"}'>{cell if self.shared_memory else ""}</cpu>
@@ -491,7 +495,7 @@ def kvm_boots(built: image.Image) -> bool:
         return False
     arguments = ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "384", "-machine", "pc", "-nodefaults",
                  "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", str(built.kernel), "-initrd",
-                 str(built.initrd), "-append", "console=ttyS0 quiet panic=-1 aiolos.probe"]
+                 str(built.initrd), "-append", f"{KERNEL_ARGUMENTS} aiolos.probe"]
     try:
         done = subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               timeout=KVM_PROBE_TIMEOUT)

@@ -7,7 +7,7 @@ of its own through the VM's control port, and take a hundred times as long.
 
 On the host, pytest collects and selects as always (-k, node ids, --collect-only). At the first test of this folder
 HostSide boots the VMs, once for all of them: two, as a VM's tests run one after another and keep little more than one
-processor busy, or as many as AIOLOS_STORAGE_VMS says. Each gets whole files, and starts pytest with just those of their tests that were selected. There VmSide
+processor busy. Each gets whole files, and starts pytest with just those of their tests that were selected. There VmSide
 writes each report, when it comes, as a line of JSON into a file of the VM's share; HostSide hands it to the host's
 pytest when it is that test's turn, which shows and counts it, and writes it to its JUnit file. If a VM dies or a test
 never ends, that test has failed, with the VM's last words, and the VM's other tests go on in a new one. Tests marked
@@ -32,7 +32,7 @@ from storage_vm import SHARE, StorageVm, StorageVmError
 
 HERE = pathlib.Path(__file__).resolve().parent
 INSIDE = "AIOLOS_STORAGE_VM"  # set in the VM's environment
-VMS = int(os.environ.get("AIOLOS_STORAGE_VMS", "2"))
+VMS = 2
 TEST_LIMIT = 600  # seconds for one test with its fixtures
 # Seconds after which a VM is asked something that tells nothing: once in a while an emulated processor that waits for its
 # timer sleeps on (the kernel's log: "timer wakeup didn't happen"), until another interrupt wakes it.
