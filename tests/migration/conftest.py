@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import sys
+import time
 
 import pytest
 
@@ -72,6 +73,11 @@ def drop_disks(guest, hosts) -> None:
         guest.run("killall fio")
         for target in guest.disk_targets():
             guest.virsh("detach-disk", guest.name, target, "--live")
+        deadline = time.monotonic() + 20
+        while left := guest.disk_targets():  # a busy guest gives them up after libvirt has stopped waiting
+            if time.monotonic() > deadline:
+                raise GuestError(f"the guest keeps {left}")
+            time.sleep(0.2)
     except (GuestError, StopIteration):
         guest.destroy()
 
