@@ -185,7 +185,8 @@ class AttachmentFlows {
   /// For the time of a migration: raises the pools that are too small for what is in flight, which a drain would wait
   /// for one after another. A failure costs no migration; notes say what was done. @return what put_back_pools takes.
   std::vector<PlanChange> raise_pools(const DomainState& domain, std::vector<std::string>& notes);
-  void put_back_pools(const std::string& domain_uuid, const std::vector<PlanChange>& raised,
+  /// One that somebody else has set to another size meanwhile is left.
+  void put_back_pools(const DomainState& domain, const std::vector<PlanChange>& raised,
                       std::vector<std::string>& notes);
   /// After an attach: raises the pools that are too small for the disks that share them. A failure costs no attach;
   /// notes say what was done and what was not.
@@ -193,9 +194,9 @@ class AttachmentFlows {
   /// After a detach: gives back what a pool was raised to for the disk that went. One that somebody else has set to
   /// another size is left. @param before what planned_pools gave while the guest still had the disk.
   void shrink_pools(const DomainState& domain, const Pools& before);
-  /// Makes those of the changes of a new plan that `wanted` picks. @return what was done.
-  Result<std::vector<PlanChange>> replan(const DomainState& domain,
-                                         const std::function<bool(const PlanChange&, const QueuePlan&)>& wanted);
+  /// Makes those of the changes of a new plan that `wanted` picks. @param done gets what was done, after an error too.
+  Result<void> replan(const DomainState& domain, const std::function<bool(const PlanChange&, const QueuePlan&)>& wanted,
+                      std::vector<PlanChange>& done);
   Result<void> apply_change(const std::string& domain_uuid, const PlanChange& change);
 
   Error unknown_disk(const DomainState& domain, const std::string& target, const GuestDisks& guest);

@@ -506,7 +506,7 @@ Error AttachmentFlows::Departure::settle_failed(Error error) {
   }
   std::vector<std::string> left;
   flows_.put_back_queues(domain_.uuid, left);
-  flows_.put_back_pools(domain_.uuid, raised_, left);
+  flows_.put_back_pools(domain_, raised_, left);
   settle_here(left);
   for (const std::string& each : left) error.message += "; " + each;
   return error;

@@ -228,35 +228,33 @@ Result<AttachmentFlows::Pools> AttachmentFlows::wanted_pools(const DomainState& 
   return pools;
 }
 
-Result<std::vector<PlanChange>> AttachmentFlows::replan(
-    const DomainState& domain, const std::function<bool(const PlanChange&, const QueuePlan&)>& wanted) {
+Result<void> AttachmentFlows::replan(const DomainState& domain,
+                                     const std::function<bool(const PlanChange&, const QueuePlan&)>& wanted,
+                                     std::vector<PlanChange>& done) {
   const auto lock = locks_.acquire("engines of " + domain.uuid, kEnginesLockTimeout);
   if (!lock) return tl::unexpected(lock.error());
   const auto report = plan_once(domain);
   if (!report) return tl::unexpected(report.error());
-  std::vector<PlanChange> done;
   for (const PlanChange& change : report->plan.changes) {
     if (!change.live || !wanted(change, report->plan)) continue;
-    if (const auto applied = apply_change(domain.uuid, change); !applied) return tl::unexpected(applied.error());
+    if (auto applied = apply_change(domain.uuid, change); !applied) return applied;
     done.push_back(change);
   }
-  return done;
+  return {};
 }
 
 void AttachmentFlows::grow_pools(const DomainState& domain, std::vector<std::string>& notes) {
   const auto pools = planned_pools(domain);
   if (pools && usual_pools_are_enough(*pools)) return;
-  const auto done = pools ? replan(domain, grows) : tl::unexpected(pools.error());
-  if (!done) {
-    notes.push_back(
-        fmt::format("the AIO engines were not sized anew: {} (aiolos plan --domain {} --apply does it later)",
-                    describe(done.error()), domain.name));
-    if (log_) log_(LogLevel::warning, notes.back());
-    return;
-  }
-  for (const PlanChange& change : *done)
+  std::vector<PlanChange> raised;
+  const Result<void> done = pools ? replan(domain, grows, raised) : tl::unexpected(pools.error());
+  for (const PlanChange& change : raised)
     notes.push_back(fmt::format("{} raised from {} to {}: {}", describe(change), change.from.value_or(0), change.to,
                                 change.because));
+  if (done) return;
+  notes.push_back(fmt::format("the AIO engines were not sized anew: {} (aiolos plan --domain {} --apply does it later)",
+                              describe(done.error()), domain.name));
+  if (log_) log_(LogLevel::warning, notes.back());
 }
 
 void AttachmentFlows::shrink_pools(const DomainState& domain, const Pools& before) {
@@ -272,7 +270,8 @@ void AttachmentFlows::shrink_pools(const DomainState& domain, const Pools& befor
     const bool is_pool = change.kind == PlanChange::Kind::pool_max || change.kind == PlanChange::Kind::pool_min;
     return is_pool && is_less(change.engine) && plan.engine(change.engine)->before.pool_max == before.at(change.engine);
   };
-  const auto done = after ? replan(domain, gives_back) : tl::unexpected(after.error());
+  std::vector<PlanChange> given_back;
+  const Result<void> done = after ? replan(domain, gives_back, given_back) : tl::unexpected(after.error());
   if (!done && log_)
     log_(LogLevel::warning,
          fmt::format("the AIO engines of '{}' were not sized anew: {}", domain.name, describe(done.error())));
@@ -283,24 +282,33 @@ void AttachmentFlows::shrink_pools(const DomainState& domain, const Pools& befor
 std::vector<PlanChange> AttachmentFlows::raise_pools(const DomainState& domain, std::vector<std::string>& notes) {
   const auto pools = wanted_pools(domain);
   if (pools && usual_pools_are_enough(*pools)) return {};
-  auto raised = pools ? replan(domain, grows) : tl::unexpected(pools.error());
-  if (!raised) {
-    notes.push_back(fmt::format("the thread pools stay as they are while it moves: {}", describe(raised.error())));
-    return {};
-  }
-  for (const PlanChange& change : *raised)
+  std::vector<PlanChange> raised;
+  const Result<void> done = pools ? replan(domain, grows, raised) : tl::unexpected(pools.error());
+  for (const PlanChange& change : raised)
     notes.push_back(fmt::format("{} raised from {} to {} while it moves", describe(change),
                                 change.from.value_or(kPoolPerDisk), change.to));
-  return std::move(*raised);
+  if (!done) notes.push_back(fmt::format("thread pools stay as they are while it moves: {}", describe(done.error())));
+  return raised;
 }
 
-void AttachmentFlows::put_back_pools(const std::string& domain_uuid, const std::vector<PlanChange>& raised,
+void AttachmentFlows::put_back_pools(const DomainState& domain, const std::vector<PlanChange>& raised,
                                      std::vector<std::string>& notes) {
+  if (raised.empty()) return;
+  const auto left = [&](const Error& why) {
+    notes.push_back(fmt::format("its thread pools may be larger than before: {} (aiolos plan --domain {} shows them)",
+                                describe(why), domain.name));
+  };
+  const auto lock = locks_.acquire("engines of " + domain.uuid, kEnginesLockTimeout);
+  if (!lock) return left(lock.error());
+  const auto now = machine_.hypervisor().domain_engines(domain.uuid, /*ask_qemu=*/true);
+  if (!now) return left(now.error());
   for (PlanChange change : raised) {
+    const auto is_raised = [&](const PlanEngine& engine) {
+      return engine.id == change.engine && engine.pool_max == change.to;
+    };
+    if (std::none_of(now->engines.begin(), now->engines.end(), is_raised)) continue;
     change.to = change.from.value_or(kPoolPerDisk);
-    if (const auto done = apply_change(domain_uuid, change); !done)
-      notes.push_back(
-          fmt::format("{} was not put back to {}: {}", describe(change), change.to, describe(done.error())));
+    if (const auto done = apply_change(domain.uuid, change); !done) left(done.error());
   }
 }
 

@@ -48,6 +48,7 @@ struct World {
   DomainEngines engines;                     ///< As the XML has them.
   std::map<std::string, std::uint64_t> set;  ///< What was set of engines: by "0 thread_pool_max".
   std::optional<Error> set_engine_fails;
+  unsigned set_engine_works = 0;  ///< So often before it fails.
   std::optional<ProcessAio> process;
   std::map<std::string, std::string> secrets;   ///< UUID by volume id.
   std::map<std::string, DataPlaneDisk> served;  ///< What the engine serves, by name.
@@ -403,7 +404,10 @@ class FakeMachine : public Machine,
   }
   Result<void> set_engine(const std::string&, unsigned engine, EngineProperty property, std::uint64_t value) override {
     world_.happened(fmt::format("set {} of {} to {}", to_string(property), engine, value));
-    if (world_.set_engine_fails) return tl::unexpected(*world_.set_engine_fails);
+    if (world_.set_engine_fails) {
+      if (world_.set_engine_works == 0) return tl::unexpected(*world_.set_engine_fails);
+      --world_.set_engine_works;
+    }
     world_.set[fmt::format("{} {}", engine, to_string(property))] = value;
     return {};
   }

@@ -190,7 +190,33 @@ TEST_F(RaisingPools, AGuestMovesWithThePoolItHasWhereQemuRefuses) {
   here_.world.set_engine_fails = Error{ErrorKind::hypervisor, "QEMU said no", "look at its log", {}};
   const auto done = migrate();
   ASSERT_TRUE(done) << describe(done.error());
-  EXPECT_THAT(done->notes, Contains(HasSubstr("the thread pools stay as they are while it moves")));
+  EXPECT_THAT(done->notes, Contains(HasSubstr("thread pools stay as they are while it moves: QEMU said no")));
+}
+
+TEST_F(RaisingPools, WhatWasRaisedBeforeAnErrorIsPutBackToo) {
+  here_.world.engines.engines.push_back({1, {}, {}, {}, {}});
+  for (const char* const target : {"vdd", "vde"})
+    here_.world.disks[target] = fmt::format(
+        "<disk type='file' device='disk'><driver name='qemu' type='raw' io='threads' iothread='1'/>"
+        "<source file='/{0}'/><target dev='{0}' bus='virtio'/></disk>",
+        target);
+  here_.world.migration.fails = Error{ErrorKind::hypervisor, "no memory there", "add some", {}};
+  here_.world.set_engine_fails = Error{ErrorKind::hypervisor, "QEMU said no", "look at its log", {}};
+  here_.world.set_engine_works = 1;
+  here_.world.migration.on_tick = [this](unsigned) {
+    while_it_moves_ = pool();
+    here_.world.set_engine_fails.reset();
+  };
+  failure();
+  EXPECT_EQ(while_it_moves_, 128U);
+  EXPECT_EQ(pool(), 64U);
+}
+
+TEST_F(RaisingPools, WhatSomebodyElseHasSetMeanwhileStays) {
+  here_.world.migration.fails = Error{ErrorKind::hypervisor, "no memory there", "add some", {}};
+  here_.world.migration.on_tick = [this](unsigned) { here_.world.set["0 thread_pool_max"] = 500; };
+  failure();
+  EXPECT_EQ(pool(), 500U);
 }
 
 // ---- nr_requests in the guest ---------------------------------------------------------------------------------------
