@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +34,9 @@ SECONDS = 6                   # that IOPS are counted,
 MIGRATING_SECONDS = 10        # and from the beginning of a migration on, with all that the engine tries out then
 BETWEEN_STOPS = (0.25, 0.75)  # seconds; the guest fills its queues again in less than 0.1
 GROUP = "vm"
+LOOK = 0.05                   # seconds between two looks at counters
+WATCH = 1.5                   # seconds of looks before a stop
+NR_REQUESTS = (128, 7, 128)   # 7: 500 IOPS x 10 ms x 1.25
 
 DEPTHS = (1, 4, 16, 64)
 TARGETS_MS = (5, 10, 20, 40, 80)
@@ -130,6 +135,46 @@ def end_migration(guest: QemuGuest) -> None:
         time.sleep(0.05)
 
 
+class StockForecast:
+    """What `aiolos migrate` would forecast of a guest's own disks, from the counters that libvirt reads."""
+
+    def __init__(self, program: pathlib.Path, guest: QemuGuest, ask_qemu: bool):
+        """ask_qemu: also what is in flight, as `migration: {ask_qemu: true}`."""
+        self.guest = guest
+        self.ask_qemu = ask_qemu
+        self.process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def close(self) -> None:
+        self.process.communicate(timeout=10)
+
+    def look(self) -> float | None:
+        look = {"at_ns": time.monotonic_ns(), "disks": self.counters()}
+        self.process.stdin.write(json.dumps(look) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def counters(self) -> dict:
+        nodes = {each.get("node-name"): each["stats"] for each in self.guest.qmp.ask("query-blockstats")}
+        disks = {}
+        for i in range(DISKS):
+            stats = nodes[f"file{i}"]
+            disks[f"disk{i}"] = {name: [stats[f"{short}_operations"], stats[f"{short}_total_time_ns"]]
+                                 for name, short in (("reads", "rd"), ("writes", "wr"), ("flushes", "flush"))}
+            if self.ask_qemu:
+                status = self.guest.qmp.ask("x-query-virtio-queue-status",
+                                            {"path": f"/machine/peripheral/disk{i}/virtio-backend", "queue": 0})
+                disks[f"disk{i}"]["in_flight"] = status["inuse"]
+        return disks
+
+    def forecast(self) -> float:
+        """Milliseconds, after a while of looks."""
+        end = time.monotonic() + WATCH
+        while time.monotonic() < end:
+            self.look()
+            time.sleep(LOOK)
+        return self.look() or 0.0
+
+
 def stop_at_random(guest: QemuGuest, count: int, forecast: Callable[[], float] | None = None) -> tuple[list[float], list[float]]:
     """Milliseconds that so many stops took, and what was forecast right before each."""
     before = len(guest.drains())
@@ -168,6 +213,7 @@ class DrainBench:
     def __init__(self, build: pathlib.Path, result: Callable[[str, float, str], None]):
         self.program = build / "bin/aiolos-engine"
         self.slow_file = build / "bin/slow_file"
+        self.forecaster = build / "bin/stock_forecast"
         self.result = result
 
     @contextlib.contextmanager
@@ -235,3 +281,21 @@ class DrainBench:
     def curves(self) -> None:
         self.depths()
         self.targets()
+
+    def stock_forecasts(self) -> None:
+        """How right the drains of QEMU's own disks are forecast."""
+        for storage, depth in ((SATURATED, 64), (THREADS, 64), (UNSATURATED, 8)):
+            for ask_qemu in (False, True):
+                with self.stock(storage) as guest, \
+                     contextlib.closing(StockForecast(self.forecaster, guest, ask_qemu)) as forecast:
+                    figures = measure(guest, depth, CURVE_STOPS, forecast.forecast)
+                print(f"   {storage}; depth {depth}; QEMU {'' if ask_qemu else 'not '}asked: {figures.iops:.0f} IOPS, forecast p50 "
+                      f"{statistics.median(figures.forecasts):.1f} ms, drain p50 {figures.p50:.1f} ms, "
+                      f"{100 * figures.right_forecasts:.0f} % within 30 % or 5 ms", flush=True)
+
+    def nr_requests(self) -> None:
+        """What a guest gains that asks for less at a time."""
+        with self.stock(SATURATED) as guest:
+            for most in NR_REQUESTS:
+                guest.check(f"for disk in /sys/block/vd*; do echo {most} >$disk/queue/nr_requests; done")
+                print(f"   nr_requests {most:4}: {measure(guest, 64, CURVE_STOPS)}", flush=True)

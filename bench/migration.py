@@ -6,7 +6,7 @@ QEMU's traces of the switchover show.
     measure(slow_file, 100)   # Moves: what came of them; AIOLOS names the command
 
 The guest has a disk of QEMU's own and one that aiolos-engine serves, each on storage that takes 10 ms for a request, does
-500 a second, and that both hosts see. Its load (fio, crc32c; 16 requests in flight on each) goes on while it moves.
+200 a second, and that both hosts see. Its load (fio, crc32c; 16 requests in flight on each) goes on while it moves.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from test_stock import trace_stops  # noqa: E402
 
 DISKS = {"vdb": "qemu", "vdc": "engine"}
 LATENCY_US = 10_000
-GAP_US = 2_000  # 500 IOPS: with more, an emulated guest that migrates leaves the disks idle again and again; measured so, 6 and 7 drains of 10 were foretold
+# 200 IOPS. The drain of a queue that is full again whenever it is looked at can be foretold; with 500 IOPS a guest that is emulated,
+# writes, verifies and moves does not keep 16 in flight, and 63 drains of 100 were within the limits below.
+GAP_US = 5_000
 MOVES_A_LOAD = 20
 ROUND = 20  # seconds that the load writes before it begins anew; between two rounds it has nothing in flight
 FORETOLD_PART, FORETOLD_US = 0.3, 5_000  # a drain is foretold if it is off by less than one of these
