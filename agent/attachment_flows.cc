@@ -587,8 +587,12 @@ Result<void> AttachmentFlows::detach_from_gone(const std::string& name, const st
                 fmt::format("'{}' of domain '{}' was attached through {}, and {} does not know that domain", target,
                             name, found.hypervisor, hypervisor_uri_),
                 fmt::format("use --uri '{}'", found.hypervisor));
+  const auto alone = lock_migration(found.domain_uuid, std::chrono::milliseconds(0));  // it may be on its way here
+  if (!alone) return tl::unexpected(alone.error());
   const auto lock = lock_disk(found.domain_uuid, target);
   if (!lock) return tl::unexpected(lock.error());
+  if (const auto come = machine_.hypervisor().find_domain(found.domain_uuid); come)
+    return fail(ErrorKind::retry, fmt::format("domain '{}' has come meanwhile", come->name), "run it again");
   const auto record = find_record(found.domain_uuid, target);  // another may have finished meanwhile
   if (!record) return tl::unexpected(record.error());
   return *record ? disconnect_record(**record, /*leftovers_possible=*/false, force) : Result<void>();

@@ -178,10 +178,16 @@ class AttachmentFlows {
   Result<std::map<std::string, std::string>> volume_types(const std::string& domain_uuid);
   /// The pools that a guest's engines need, by engine, from what its XML says; nothing where attach and detach are not
   /// to plan.
-  using Pools = std::map<unsigned, unsigned>;
+  struct Pool {
+    unsigned wanted = 0;
+    unsigned has = kPoolPerDisk;  ///< By the XML, else QEMU's own.
+  };
+  using Pools = std::map<unsigned, Pool>;
   Result<Pools> planned_pools(const DomainState& domain);
   /// The same, whether or not attach and detach plan.
   Result<Pools> wanted_pools(const DomainState& domain);
+  /// Whether the guest needs pools that QEMU would not give it by itself.
+  Result<bool> needs_larger_pools(const DomainState& domain);
   /// For the time of a migration: raises the pools that are too small for what is in flight, which a drain would wait
   /// for one after another. A failure costs no migration; notes say what was done. @return what put_back_pools takes.
   std::vector<PlanChange> raise_pools(const DomainState& domain, std::vector<std::string>& notes);
@@ -198,6 +204,8 @@ class AttachmentFlows {
   Result<void> replan(const DomainState& domain, const std::function<bool(const PlanChange&, const QueuePlan&)>& wanted,
                       std::vector<PlanChange>& done);
   Result<void> apply_change(const std::string& domain_uuid, const PlanChange& change);
+  /// QEMU is asked for its pools, which taints the guest, only where they are not.
+  static bool are_enough(const Pools& pools);
 
   Error unknown_disk(const DomainState& domain, const std::string& target, const GuestDisks& guest);
   Result<std::uint64_t> extend_storage(const AttachmentRecord& record, std::uint64_t bytes);

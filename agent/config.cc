@@ -280,7 +280,11 @@ const std::vector<Key>& keys() {
       {"migration", "post_copy", flag_key([](Config& c) -> bool& { return c.migration.settings.post_copy; })},
       {"migration", "post_copy_after_s",
        optional_key<unsigned>(
-           1, 86'400, [](Config& c, unsigned value) { c.migration.post_copy_after = std::chrono::seconds(value); })},
+           1, 86'400,
+           [](Config& c, unsigned value) {
+             c.migration.settings.post_copy = true;
+             c.migration.post_copy_after = std::chrono::seconds(value);
+           })},
       {"migration", "tls", flag_key([](Config& c) -> bool& { return c.migration.settings.tls; })},
       {"migration", "tls_destination",
        string_key([](Config& c) -> std::string& { return c.migration.settings.tls_destination; })},

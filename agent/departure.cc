@@ -205,8 +205,7 @@ Result<void> AttachmentFlows::Departure::check_connections() const {
 
 /// A limit that nobody can hold it to would hold the guest for ever.
 Result<void> AttachmentFlows::Departure::check_drains_known() {
-  const auto seen = flows_.machine_.disk_statistics().look(domain_.uuid, request_.ask_qemu);
-  if (seen) stock_.see(flows_.machine_.clock().now(), *seen);
+  const auto seen = look_at_stock_disks();
   if (!request_.max_drain) return {};
   const auto is_counted = [&](const std::string& target) {
     const auto is_it = [&](const DiskCounters& disk) { return disk.target == target; };
@@ -249,12 +248,14 @@ Result<MovingVolume> AttachmentFlows::Departure::moving_volume(const AttachmentR
 Result<void> AttachmentFlows::Departure::read_guest() {
   guest_.name = domain_.name;
   guest_.uuid = domain_.uuid;
-  guest_.lowered_queues = lowered_;
   for (const AttachmentRecord& record : records_) {
     auto volume = moving_volume(record);
     if (!volume) return tl::unexpected(volume.error());
     guest_.volumes.push_back(std::move(*volume));
   }
+  auto lowered = lowered_now();
+  if (!lowered) return tl::unexpected(lowered.error());
+  guest_.lowered_queues = std::move(*lowered);
   auto xml = flows_.machine_.migrations().migratable_xml(domain_.uuid);
   if (!xml) return tl::unexpected(xml.error());
   guest_.xml = std::move(*xml);
@@ -266,10 +267,24 @@ Result<void> AttachmentFlows::Departure::read_guest() {
   // Asking QEMU taints the guest, so only one that has what libvirt forgets is asked.
   const auto engines = flows_.machine_.hypervisor().domain_engines(domain_.uuid, /*ask_qemu=*/false);
   if (!engines) return tl::unexpected(engines.error());
-  if (request_.dry_run || engines->engines.size() < 2) return {};
+  const auto is_sized = flows_.needs_larger_pools(domain_);
+  if (request_.dry_run || (engines->engines.size() < 2 && !is_sized.value_or(false))) return {};
   auto set = flows_.machine_.hypervisor().domain_engines(domain_.uuid, /*ask_qemu=*/true);
   if (set) guest_.engines = std::move(set->engines);
   return set ? Result<void>() : tl::unexpected(set.error());
+}
+
+/// What this migration lowers, and what an earlier one has and could not put back: the destination is to know of both.
+Result<std::vector<LoweredQueue>> AttachmentFlows::Departure::lowered_now() const {
+  std::vector<LoweredQueue> lowered = lowered_;
+  if (!flows_.has_journal()) return lowered;
+  const auto book = flows_.journal();
+  if (!book) return tl::unexpected(book.error());
+  const auto kept = (*book)->lowered_queues(flows_.hypervisor_uri_);
+  if (!kept) return tl::unexpected(kept.error());
+  for (const KeptQueue& each : *kept)
+    if (each.domain_uuid == domain_.uuid) lowered.push_back(each.queue);
+  return lowered;
 }
 
 void AttachmentFlows::Departure::look_ahead() {
@@ -418,7 +433,7 @@ Error AttachmentFlows::Departure::overdue_error(const SwitchoverView& view) cons
                       "second are copied",
                       seconds, static_cast<double>(view.progress.dirty_rate) / kMiB,
                       static_cast<double>(view.progress.bandwidth) / kMiB),
-          "allow a longer --downtime-limit, more --bandwidth, --auto-converge or --post-copy, or a longer --deadline",
+          "allow a longer --downtime-limit, more --bandwidth, --auto-converge or --post-copy-after, or a longer --deadline",
           {}};
 }
 
@@ -432,16 +447,18 @@ std::optional<std::chrono::microseconds> AttachmentFlows::Departure::drain_latel
   return std::max(*engine, stock.value_or(0us));
 }
 
-bool AttachmentFlows::Departure::look_at_stock_disks() {
-  const auto seen = flows_.machine_.disk_statistics().look(domain_.uuid, request_.ask_qemu);
+Result<GuestCounters> AttachmentFlows::Departure::look_at_stock_disks() {
+  const bool may_taint = request_.ask_qemu && !request_.dry_run;
+  auto seen = flows_.machine_.disk_statistics().look(domain_.uuid, may_taint);
   if (seen) stock_.see(flows_.machine_.clock().now(), *seen);
-  return seen.has_value();
+  return seen;
 }
 
 /// What counters say takes two looks at least.
 void AttachmentFlows::Departure::watch_before(std::chrono::milliseconds time) {
   Clock& clock = flows_.machine_.clock();
   const auto end = clock.now() + time;
+  (void)engine_drain_lately();
   while (look_at_stock_disks() && clock.now() < end && !is_stopped()) clock.sleep_until(clock.now() + kLook);
 }
 
@@ -523,6 +540,13 @@ void AttachmentFlows::Departure::settle_here(std::vector<std::string>& notes) {
 
 /// A definition that stays here names the disks still, and settling by it would keep them connected.
 void AttachmentFlows::Departure::disconnect_all(std::vector<std::string>& notes) {
+  const auto here = flows_.machine_.hypervisor().find_domain(domain_.uuid);
+  // libvirt says that a guest has moved also where the QEMU that it has left could not be ended.
+  if (here ? here->running : here.error().kind != ErrorKind::bad_input) {
+    notes.push_back(fmt::format("its volumes stay connected on this host: {} (end it, then run aiolos reconcile here)",
+                                here ? "libvirt still has a QEMU of it here" : describe(here.error())));
+    return;
+  }
   for (const AttachmentRecord& record : records_)
     if (const auto done = flows_.disconnect_record(record, /*leftovers_possible=*/false, /*force=*/false); !done)
       notes.push_back(fmt::format("'{}' stays connected on this host: {}", record.target, describe(done.error())));
@@ -574,7 +598,8 @@ MigrationReport AttachmentFlows::Departure::report() const {
     if (const auto stock = name ? std::nullopt : stock_.of(prepared.target)) disk.drain_predicted = stock->drain;
     if (const auto outlook = outlooks_.find(prepared.target); outlook != outlooks_.end())
       disk.outlook = outlook->second;
-    if (disk.engine && disk.outlook) disk.outlook->longest = disk.drain_bound;
+    if (disk.engine && disk.outlook && drains_.contains(*name))
+      disk.outlook = engine_outlook(drains_.at(*name).bound);
     report.disks.push_back(std::move(disk));
   }
   return report;

@@ -36,6 +36,7 @@ class AttachmentFlows::Departure {
   Result<void> check_connections() const;
   Result<void> check_drains_known();
   Result<void> read_guest();
+  Result<std::vector<LoweredQueue>> lowered_now() const;
   /// Whose drains are bounded, and by what.
   void look_ahead();
   /// What the guest's agent is to do, if it may.
@@ -55,7 +56,7 @@ class AttachmentFlows::Departure {
   /// The same of the disks that aiolos-engine serves.
   std::optional<std::chrono::microseconds> engine_drain_lately();
   /// At the disks that QEMU serves. @return whether they could be seen.
-  bool look_at_stock_disks();
+  Result<GuestCounters> look_at_stock_disks();
   void watch_before(std::chrono::milliseconds time);
   void show(MigrationStatus::Phase phase, const SwitchoverView& view) const;
   bool is_stopped() const { return watch_.stop && watch_.stop(); }

@@ -49,11 +49,6 @@ bool grows(const PlanChange& change, const QueuePlan&) {
   return change.kind == PlanChange::Kind::pool_max && change.to > change.from.value_or(0);
 }
 
-/// QEMU is asked, which taints the guest, only where its default is not enough.
-bool usual_pools_are_enough(const std::map<unsigned, unsigned>& pools) {
-  return std::all_of(pools.begin(), pools.end(), [](const auto& pool) { return pool.second <= kPoolPerDisk; });
-}
-
 }  // namespace
 
 Result<std::map<std::string, std::string>> AttachmentFlows::volume_types(const std::string& domain_uuid) {
@@ -224,8 +219,16 @@ Result<AttachmentFlows::Pools> AttachmentFlows::wanted_pools(const DomainState& 
   const auto host = plan_host_facts();
   if (!host) return tl::unexpected(host.error());
   for (const PlannedEngine& engine : plan_queues(guest->domain, *host, config_.plan.limits).engines)
-    pools[engine.id] = engine.pool_max;
+    pools[engine.id] = {engine.pool_max, engine.before.pool_max.value_or(kPoolPerDisk)};
   return pools;
+}
+
+bool AttachmentFlows::are_enough(const Pools& pools) {
+  return std::all_of(pools.begin(), pools.end(), [](const auto& pool) { return pool.second.wanted <= pool.second.has; });
+}
+
+Result<bool> AttachmentFlows::needs_larger_pools(const DomainState& domain) {
+  return wanted_pools(domain).map([](const Pools& pools) { return !are_enough(pools); });
 }
 
 Result<void> AttachmentFlows::replan(const DomainState& domain,
@@ -245,7 +248,7 @@ Result<void> AttachmentFlows::replan(const DomainState& domain,
 
 void AttachmentFlows::grow_pools(const DomainState& domain, std::vector<std::string>& notes) {
   const auto pools = planned_pools(domain);
-  if (pools && usual_pools_are_enough(*pools)) return;
+  if (pools && are_enough(*pools)) return;
   std::vector<PlanChange> raised;
   const Result<void> done = pools ? replan(domain, grows, raised) : tl::unexpected(pools.error());
   for (const PlanChange& change : raised)
@@ -262,13 +265,13 @@ void AttachmentFlows::shrink_pools(const DomainState& domain, const Pools& befor
   const auto is_less = [&](unsigned engine) {
     const auto was = before.find(engine);
     const auto is = after->find(engine);
-    return was != before.end() && is != after->end() && is->second < was->second;
+    return was != before.end() && is != after->end() && is->second.wanted < was->second.wanted;
   };
   if (after && std::none_of(after->begin(), after->end(), [&](const auto& pool) { return is_less(pool.first); }))
     return;
   const auto gives_back = [&](const PlanChange& change, const QueuePlan& plan) {
     const bool is_pool = change.kind == PlanChange::Kind::pool_max || change.kind == PlanChange::Kind::pool_min;
-    return is_pool && is_less(change.engine) && plan.engine(change.engine)->before.pool_max == before.at(change.engine);
+    return is_pool && is_less(change.engine) && plan.engine(change.engine)->before.pool_max == before.at(change.engine).wanted;
   };
   std::vector<PlanChange> given_back;
   const Result<void> done = after ? replan(domain, gives_back, given_back) : tl::unexpected(after.error());
@@ -281,7 +284,7 @@ void AttachmentFlows::shrink_pools(const DomainState& domain, const Pools& befor
 
 std::vector<PlanChange> AttachmentFlows::raise_pools(const DomainState& domain, std::vector<std::string>& notes) {
   const auto pools = wanted_pools(domain);
-  if (pools && usual_pools_are_enough(*pools)) return {};
+  if (pools && are_enough(*pools)) return {};
   std::vector<PlanChange> raised;
   const Result<void> done = pools ? replan(domain, grows, raised) : tl::unexpected(pools.error());
   for (const PlanChange& change : raised)

@@ -236,8 +236,8 @@ void add_migrate_options(CLI::App* command, MigrateOptions& options) {
   command->add_option("--parallel", options.parallel, "Connections (1)")->check(CLI::Range(1, 255));
   command->add_option("--compress", options.compress, "Of xbzrle,mt,zlib,zstd, as libvirt knows them")->delimiter(',');
   command->add_flag("--auto-converge", options.auto_converge, "Slow a guest down that changes memory too fast");
-  command->add_flag("--post-copy", options.post_copy, "Allow that memory follows the guest");
-  command->add_option("--post-copy-after", options.post_copy_after_ms, "When it does: 2m; allows it")
+  command->add_flag("--post-copy", options.post_copy, "Allow that memory follows the guest; virsh migrate-postcopy begins it, or:");
+  command->add_option("--post-copy-after", options.post_copy_after_ms, "Begin it after that time: 2m; allows it")
       ->transform(as_time());
   command->add_flag("--tls", options.tls, "Encrypt the memory on its way");
   command->add_flag("--unsafe", options.unsafe, "Also with disks that libvirt does not know to be shared");

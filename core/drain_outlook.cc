@@ -70,6 +70,11 @@ std::string describe(const DrainOutlook& outlook) {
 }
 
 DrainOutlook engine_outlook(std::optional<microseconds> bound) {
+  if (bound == microseconds::zero())
+    return {false,
+            std::nullopt,
+            "aiolos-engine takes all that the guest asks for, as its drain_target_ms is 0",
+            {"drain_target_ms of aiolos-engine, or its command set-drain-target for this guest"}};
   return {true, bound, "aiolos-engine takes no more from the guest than it can finish within its drain_target_ms", {}};
 }
 

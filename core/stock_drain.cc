@@ -128,7 +128,7 @@ void StockDrain::see(Time now, const DiskCounters& counters) {
 }
 
 void StockDrains::see(StockDrain::Time now, const GuestCounters& seen) {
-  if (!seen.running) return;
+  if (seen.switching_over) return;
   for (const DiskCounters& disk : seen.disks) disks_[disk.target].see(now, disk);
 }
 

@@ -54,8 +54,9 @@ RequestCount count_of(const Record& record, const std::string& prefix) {
 
 GuestCounters counters_of(const Record& record) {
   GuestCounters counters;
-  const auto state = record.number("state.state").value_or(VIR_DOMAIN_RUNNING);
-  counters.running = state == VIR_DOMAIN_RUNNING || state == VIR_DOMAIN_BLOCKED;
+  const auto reason = record.number("state.reason");
+  counters.switching_over = record.number("state.state") == VIR_DOMAIN_PAUSED &&
+                            (reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_POSTCOPY);
   const auto disks = record.number("block.count").value_or(0);
   for (std::uint64_t i = 0; i < disks; ++i) {
     const std::string block = fmt::format("block.{}", i);
@@ -98,7 +99,7 @@ class LibvirtDiskStatistics final : public DiskStatistics {
     const Result<RunningDomain> found = find_running(*connection_, domain);
     if (!found) return tl::unexpected(found.error());
     Result<GuestCounters> counters = ask_libvirt(*found, domain);
-    if (counters && counters->running && ask_qemu) ask_in_flight(*found, domain, *counters);
+    if (counters && !counters->switching_over && ask_qemu) ask_in_flight(*found, domain, *counters);
     return counters;
   }
 

@@ -615,7 +615,7 @@ void ServedDisk::show_limits() {
   statistics_->drain_state.set(static_cast<std::uint64_t>(group_.state()));
   statistics_->drain_target_ns.set(static_cast<std::uint64_t>(group_.target().value_or(0ns).count()));
   statistics_->drain_forecast_ns.set(static_cast<std::uint64_t>(forecast.drain.count()));
-  statistics_->drain_bound_ns.set(static_cast<std::uint64_t>(forecast.bound.count()));
+  statistics_->drain_bound_ns.set(group_.target() ? static_cast<std::uint64_t>(forecast.bound.count()) : 0);
 }
 
 void ServedDisk::report_broken(SplitRing& ring) {

@@ -34,10 +34,10 @@ TEST_F(MigratingStockDisks, TheirDrainIsForecastShownAndReported) {
 
 TEST_F(MigratingStockDisks, QemuIsAskedWhatIsInFlightOnlyWhereThatIsAllowed) {
   attach();
-  request_.dry_run = true;
+  request_.ask_qemu = request_.dry_run = true;
   ASSERT_TRUE(migrate());
-  EXPECT_THAT(here_.world.events, Not(Contains("ask QEMU what is in flight")));
-  request_.ask_qemu = true;
+  EXPECT_THAT(here_.world.events, Not(Contains("ask QEMU what is in flight"))) << "a rehearsal leaves no mark";
+  request_.dry_run = false;
   ASSERT_TRUE(migrate());
   EXPECT_THAT(here_.world.events, Contains("ask QEMU what is in flight"));
 }
@@ -186,6 +186,16 @@ TEST_F(RaisingPools, NotWhereQemusOwnIsEnough) {
   EXPECT_THAT(here_.world.set, IsEmpty());
 }
 
+TEST_F(RaisingPools, AlsoOneThatTheOperatorHasMadeSmallerThanQemusOwn) {
+  here_.world.engines.engines.push_back({1, {}, 8, {}, {}});
+  here_.world.disks["vdb"].replace(here_.world.disks["vdb"].find("<driver "), 8, "<driver iothread='1' ");
+  std::uint64_t raised = 0;
+  here_.world.migration.on_tick = [&](unsigned) { raised = here_.world.set["1 thread_pool_max"]; };
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_EQ(raised, 64U);
+}
+
 TEST_F(RaisingPools, AGuestMovesWithThePoolItHasWhereQemuRefuses) {
   here_.world.set_engine_fails = Error{ErrorKind::hypervisor, "QEMU said no", "look at its log", {}};
   const auto done = migrate();
@@ -316,6 +326,21 @@ TEST_F(LoweringQueues, ThatAnEarlierMigrationLeftLoweredArePutBackToWhatTheyWere
   EXPECT_EQ(depth(here_), "7");
   here_.world.migration.fails.reset();
   here_.world.migration.on_tick = [](unsigned) {};
+  ASSERT_TRUE(migrate());
+  EXPECT_EQ(depth(there_), "256");
+}
+
+TEST_F(LoweringQueues, ThatAnEarlierMigrationLeftLoweredArePutBackAlsoWhereNoneIsLowered) {
+  here_.world.migration.fails = Error{ErrorKind::hypervisor, "no memory there", "add some", {}};
+  auto files = here_.world.guest_files;
+  here_.world.migration.on_tick = [&](unsigned tick) {
+    if (tick == 2) files = std::exchange(here_.world.guest_files, std::nullopt);  // and cannot put it back
+  };
+  failure();
+  here_.world.guest_files = files;
+  here_.world.migration.fails.reset();
+  here_.world.migration.on_tick = [](unsigned) {};
+  request_.guest_agent = false;
   ASSERT_TRUE(migrate());
   EXPECT_EQ(depth(there_), "256");
 }

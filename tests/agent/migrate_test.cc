@@ -216,6 +216,35 @@ TEST_F(Migrating, ADefinitionThatStaysKeepsNoVolumeConnected) {
   EXPECT_THAT(here_.world.events, Contains("disconnect"));
 }
 
+TEST_F(Migrating, WhatAQemuThatIsLeftHereMayUseStaysConnected) {
+  attach();
+  here_.world.definition = "<domain><devices>" + here_.world.disks.at("vdb") + "</devices></domain>";
+  request_.settings.persistent = false;
+  const auto arrives = here_.world.migration.arrives;
+  here_.world.migration.arrives = [&](const MigrationOrder& order) {
+    arrives(order);
+    here_.world.gone = false;  // libvirt could not end it
+  };
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_THAT(here_.states(), ::testing::ElementsAre("attached"));
+  EXPECT_THAT(here_.world.events, ::testing::Not(Contains("disconnect")));
+  EXPECT_THAT(done->notes, Contains(HasSubstr("libvirt still has a QEMU of it here")));
+}
+
+TEST_F(Migrating, AVolumeOfAGuestThatIsOnItsWayIsNotTakenAway) {
+  attach();
+  std::optional<Error> refused;
+  here_.world.migration.on_tick = [&](unsigned tick) {
+    if (tick != 1) return;
+    if (const auto done = there_.agent->detach("uuid-1", "vdb", /*force=*/true); !done) refused = done.error();
+  };
+  ASSERT_TRUE(migrate());
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->kind, ErrorKind::retry);
+  EXPECT_THAT(there_.states(), ::testing::ElementsAre("attached"));
+}
+
 TEST_F(Migrating, AMigrationOfOthersIsLeftAlone) {
   attach();
   here_.world.migration.others = true;

@@ -84,6 +84,8 @@ TEST(DrainOutlook, OfScsiDisksNoQueueCanBeSized) {
 TEST(DrainOutlook, OfEngineDisksIsTheirTarget) {
   EXPECT_EQ(describe(engine_outlook(20ms)).find("bounded to 20.0 ms: aiolos-engine"), 0U);
   EXPECT_THAT(engine_outlook(std::nullopt).helps, IsEmpty());
+  EXPECT_FALSE(engine_outlook(0us).bounded);
+  EXPECT_THAT(engine_outlook(0us).helps, Not(IsEmpty()));
   EXPECT_EQ(to_json(engine_outlook(std::nullopt)).at("longest_us"), Json());
 }
 

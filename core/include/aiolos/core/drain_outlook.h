@@ -26,7 +26,7 @@ Json to_json(const DrainOutlook& outlook);
 /// "bounded to 64.0 ms: ..", "not bounded, up to 512.0 ms: ..".
 std::string describe(const DrainOutlook& outlook);
 
-/// Of a disk that aiolos-engine serves. @param bound as the engine has it; nullopt: not asked.
+/// Of a disk that aiolos-engine serves. @param bound as the engine has it, 0 for none; nullopt: not asked.
 DrainOutlook engine_outlook(std::optional<std::chrono::microseconds> bound);
 
 /// Of a disk that QEMU serves. @param vcpus of the guest: a virtio disk without a number of queues has one for each.

@@ -28,7 +28,7 @@ struct MigrationSettings {
   bool auto_converge = false;
   std::optional<unsigned> auto_converge_initial;    ///< Percent.
   std::optional<unsigned> auto_converge_increment;  ///< Percent.
-  bool post_copy = false;                           ///< Allowed; who starts it is the flow.
+  bool post_copy = false;                           ///< Allowed; begun by start_post_copy().
   bool tls = false;
   std::string tls_destination;  ///< The name in the destination's certificate, if it is not its host's.
   bool zero_copy = false;

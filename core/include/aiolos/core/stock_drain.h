@@ -34,7 +34,9 @@ struct DiskCounters {
 
 /// One look at the disks of a guest.
 struct GuestCounters {
-  bool running = true;  ///< Its processors run: a guest that stands still starts no requests.
+  /// It stands still for the end of its migration: what is answered now says nothing of what a drain takes. A guest
+  /// that somebody has paused has nothing in flight, which its counters say like any others.
+  bool switching_over = false;
   std::vector<DiskCounters> disks;
 };
 
@@ -99,7 +101,7 @@ class StockDrain {
 /// All disks of a guest. QEMU drains them at the same time, so the slowest counts. For one thread.
 class StockDrains {
  public:
-  /// A look at a guest that stands still says nothing and is left out.
+  /// A look at a guest that switches over is left out.
   void see(StockDrain::Time now, const GuestCounters& seen);
 
   /// Of the slowest disk; nullopt until there is a forecast for one of them.
