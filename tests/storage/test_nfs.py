@@ -228,6 +228,24 @@ def test_mount_whose_server_stopped_is_left_to_who_uses_it_and_else_taken_away(h
     host.assert_nothing_left()
 
 
+def test_server_that_stops_under_a_guest_and_comes_back_loses_nothing(host):
+    """The guest's writes wait for it; others are told in time that the mount does not answer."""
+    preallocated(host.share.folder / "v")
+    preallocated(host.share.folder / "other")
+    host.attach(host.volume("v"))
+    host.guest.check("rm -f /run/fio.*; (fio --name=j --rw=randwrite --bs=4k --iodepth=4 --ioengine=libaio --direct=1 --time_based "
+                     f"--runtime=8 --verify=crc32c --filename={host.disk('v')} --output=/run/fio.out; echo $? >/run/fio.status) "
+                     ">/dev/null 2>&1 & sleep 1; pidof fio")
+    host.share.stop()
+    with in_time():
+        error = host.attach(host.volume("other"), "vdc", expect=TRY_AGAIN).error()
+    assert "does not answer" in error["message"]
+    host.share.start()
+    host.guest.check("until [ -s /run/fio.status ]; do sleep 0.5; done; cat /run/fio.out; [ $(cat /run/fio.status) = 0 ]", timeout=120)
+    host.detach()
+    host.assert_nothing_left()
+
+
 @pytest.fixture
 def folder_share(host):
     """An export whose folder can be replaced, which makes every mount of it stale."""
