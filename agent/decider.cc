@@ -160,7 +160,7 @@ Result<disk::DiskConfig> Decider::disk(const JsonNode& connection_info, const Js
     if (!facts) return tl::unexpected(facts.error());
     asked->host = std::move(*facts);
   }
-  return make_disk(*std::move(volume), *std::move(attachment), *asked->cache, decide_aio(*asked).mode, secrets);
+  return make_disk(*std::move(volume), *std::move(attachment), *asked->cache, decide_aio_mode(*asked), secrets);
 }
 
 Result<AioDecision> Decider::decide_within_budget(AioQuestion& question, Placement* guest) const {

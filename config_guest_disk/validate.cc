@@ -5,6 +5,7 @@
 // hw/block/block.c, hw/block/virtio-blk.c).
 #include <algorithm>
 #include <bit>
+#include <span>
 
 #include "aiolos/disk/disk_xml.h"
 #include "property_table.h"
@@ -40,24 +41,57 @@ bool is_printable(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c <= 0x7E; });
 }
 
-/// The value of the property at `path` below an element, such as `driver/@cache`, empty for an element; nothing if it
-/// is not set. Lists are not looked into.
-std::optional<std::string> find_property(const Table& table, const void* owner, std::string_view path) {
-  const std::string_view head = path.substr(0, path.find('/'));
-  const bool is_attribute = head.starts_with('@');
-  const std::string_view name = head.substr(is_attribute ? 1 : 0);
-  for (const Row& row : table.rows) {
-    if (row.name != name || (row.shape == Row::Shape::attribute) != is_attribute) continue;
-    if (row.shape != Row::Shape::element) {
-      char scratch[kScratchSize];
-      std::string_view value;
-      return row.get(owner, scratch, value) ? std::optional<std::string>(value) : std::nullopt;
+/// A property below an element, such as `driver/@cache`, looked up once. Lists are not looked into.
+class PropertyPath {
+ public:
+  PropertyPath(const Table& table, std::string_view path) : text_(path) {
+    const Table* within = &table;
+    for (std::string_view rest = path; within != nullptr && !rest.empty();) {
+      const std::string_view head = rest.substr(0, rest.find('/'));
+      const bool is_attribute = head.starts_with('@');
+      const auto is_it = [&, name = head.substr(is_attribute ? 1 : 0)](const Row& row) {
+        return row.name == name && (row.shape == Row::Shape::attribute) == is_attribute;
+      };
+      const auto row = std::find_if(within->rows.begin(), within->rows.end(), is_it);
+      if (row == within->rows.end()) {
+        rows_.clear();
+        return;
+      }
+      rows_.push_back(&*row);
+      within = row->shape == Row::Shape::element ? &row->table() : nullptr;
+      rest.remove_prefix(std::min(head.size() + 1, rest.size()));
     }
-    if (row.count(owner) == 0) return std::nullopt;
-    if (head.size() == path.size()) return std::string();
-    return find_property(row.table(), row.at(owner, 0), path.substr(head.size() + 1));
   }
-  return std::nullopt;
+
+  std::string_view text() const { return text_; }
+
+  /// Empty for an element; nothing if it is not set, or the model has no such property.
+  std::optional<std::string> value(const void* owner) const {
+    for (const Row* row : rows_) {
+      if (row->shape != Row::Shape::element) {
+        char scratch[kScratchSize];
+        std::string_view value;
+        return row->get(owner, scratch, value) ? std::optional<std::string>(value) : std::nullopt;
+      }
+      if (row->count(owner) == 0) return std::nullopt;
+      owner = row->at(owner, 0);
+    }
+    return rows_.empty() ? std::nullopt : std::optional<std::string>("");
+  }
+
+ private:
+  std::string_view text_;
+  std::vector<const Row*> rows_;
+};
+
+std::vector<PropertyPath> properties(const Table& table, std::span<const std::string_view> paths) {
+  std::vector<PropertyPath> found;
+  for (const std::string_view path : paths) found.emplace_back(table, path);
+  return found;
+}
+
+std::vector<PropertyPath> disk_properties(std::initializer_list<std::string_view> paths) {
+  return properties(disk_table(), paths);
 }
 
 std::string quote(std::string_view text) { return '\'' + std::string(text) + '\''; }
@@ -132,10 +166,9 @@ class Validator {
   }
 
   /// Refuses each property of the list that is set.
-  void refuse_all(std::initializer_list<std::string_view> paths, const std::string& why, const std::string& next) {
-    for (const std::string_view path : paths)
-      if (const auto value = find_property(disk_table(), &disk_, path))
-        refuse("disk/" + std::string(path), *value, why, next);
+  void refuse_all(const std::vector<PropertyPath>& paths, std::string_view why, const std::string& next) {
+    for (const PropertyPath& path : paths)
+      if (const auto value = path.value(&disk_)) refuse("disk/" + std::string(path.text()), *value, why, next);
   }
 
   bool is_vhost() const { return disk_.type == SourceType::vhostuser || disk_.type == SourceType::vhostvdpa; }
@@ -176,13 +209,15 @@ class Validator {
     if (disk_.driver.type && *disk_.driver.type != "raw")
       refuse("disk/driver/@type", *disk_.driver.type, "does not work with device='lun'", "use raw");
     const std::string why = "is not supported with device='lun': the guest sees the real device's";
-    refuse_all({"wwn", "vendor", "product"}, why, "leave it out");
-    if (disk_.type == SourceType::block && bus_ == Bus::scsi) refuse_all({"serial"}, why, "leave it out");
+    static const auto identity = disk_properties({"wwn", "vendor", "product"});
+    static const auto serial = disk_properties({"serial"});
+    refuse_all(identity, why, "leave it out");
+    if (disk_.type == SourceType::block && bus_ == Bus::scsi) refuse_all(serial, why, "leave it out");
   }
 
   void not_lun() {
-    refuse_all({"@rawio", "@sgio", "source/reservations"}, "is for device='lun' only",
-               "leave it out, or set disk/@device to lun");
+    static const auto of_luns = disk_properties({"@rawio", "@sgio", "source/reservations"});
+    refuse_all(of_luns, "is for device='lun' only", "leave it out, or set disk/@device to lun");
   }
 
   void formats() {
@@ -193,8 +228,9 @@ class Validator {
     if (!disk_.driver.type || *disk_.driver.type == "qcow2") return;
     if (std::find(std::begin(kFormats), std::end(kFormats), *disk_.driver.type) == std::end(kFormats))
       refuse("disk/driver/@type", *disk_.driver.type, "is no image format that libvirt knows", "use raw or qcow2");
-    refuse_all({"driver/@discard_no_unref", "driver/metadata_cache", "source/dataStore"},
-               "is for qcow2 only, not " + *disk_.driver.type, "leave it out");
+    static const auto of_qcow2 =
+        disk_properties({"driver/@discard_no_unref", "driver/metadata_cache", "source/dataStore"});
+    refuse_all(of_qcow2, "is for qcow2 only, not " + *disk_.driver.type, "leave it out");
   }
 
   void caching() {
@@ -277,9 +313,11 @@ class Validator {
 
   void virtio_only() {
     if (bus_ == Bus::virtio || !bus_) return;
-    refuse_all({"driver/@ioeventfd", "driver/@event_idx", "driver/@iothread", "driver/@queues", "driver/@queue_size",
-                "driver/@iommu", "driver/@ats", "driver/@packed", "driver/@page_per_vq", "driver/iothreads"},
-               "is for the bus virtio only, not " + bus_name(), "leave it out");
+    static const auto of_virtio = disk_properties({"driver/@ioeventfd", "driver/@event_idx", "driver/@iothread",
+                                                   "driver/@queues", "driver/@queue_size", "driver/@iommu",
+                                                   "driver/@ats", "driver/@packed", "driver/@page_per_vq",
+                                                   "driver/iothreads"});
+    refuse_all(of_virtio, "is for the bus virtio only, not " + bus_name(), "leave it out");
   }
 
   void statistics() {
@@ -302,7 +340,7 @@ class Validator {
     source(disk_.source, type, "disk/source");
     if (!is_removable() && !has_location(disk_.source, type))
       missing("disk/source", "only cdrom and floppy drives may be empty",
-              "set source/" + std::string(location_of(type)));
+              "set source/" + std::string(location_of(type).text()));
     if (disk_.source.startup_policy == StartupPolicy::requisite && !is_removable())
       refuse("disk/source/@startupPolicy", "requisite", "is for cdrom and floppy drives only", "use mandatory");
     std::string path = "disk";
@@ -313,19 +351,20 @@ class Validator {
     }
   }
 
-  /// The property of <source> without which there is none, in the order of SourceType.
-  static std::string_view location_of(SourceType type) {
+  /// The property of <source> without which there is none.
+  static const PropertyPath& location_of(SourceType type) {
     static constexpr std::string_view places[] = {"@file",   "@dev",  "@dir", "@protocol", "@volume",
                                                   "address", "@path", "@dev", "@dev"};
     static_assert(std::size(places) == std::size(spellings<SourceType>));
-    return places[static_cast<std::size_t>(type)];
+    static const auto found = properties(source_table(), places);
+    return found[static_cast<std::size_t>(type)];
   }
 
   static bool has_location(const Source& source, SourceType type) {
     if (type == SourceType::nvme) return source.address.has_value();
-    const std::string_view place = location_of(type);
-    if (is_kept(source.extra, place.substr(1))) return true;
-    const auto value = find_property(source_table(), &source, place);
+    const PropertyPath& place = location_of(type);
+    if (is_kept(source.extra, place.text().substr(1))) return true;
+    const auto value = place.value(&source);
     return value && !value->empty();
   }
 
@@ -660,11 +699,11 @@ class Validator {
   }
 
   void no_block_layer(const std::string& type) {
-    refuse_all(
+    static const auto of_qemus_own = disk_properties(
         {"driver/@error_policy", "driver/@rerror_policy", "driver/@io", "driver/@ioeventfd", "driver/@copy_on_read",
          "driver/@discard", "driver/@iothread", "driver/@detect_zeroes", "driver/iothreads", "backingStore", "geometry",
-         "blockio", "iotune", "readonly", "shareable", "transient", "serial", "wwn", "encryption"},
-        "is not supported with " + type, "leave it out, or set it up in the server");
+         "blockio", "iotune", "readonly", "shareable", "transient", "serial", "wwn", "encryption"});
+    refuse_all(of_qemus_own, "is not supported with " + type, "leave it out, or set it up in the server");
     if (disk_.driver.cache && disk_.driver.cache != CacheMode::default_)
       refuse("disk/driver/@cache", std::string(to_string(*disk_.driver.cache)), "is not supported with " + type,
              "leave it out: the server decides");

@@ -116,32 +116,57 @@ void choose(AioDecision& decision, AioMode mode, std::string reason) {
   decision.reasons.push_back(std::move(reason));
 }
 
-/// Profile auto for a host-side source: the first of preference, storage's choice and fallbacks that can be used.
+/// Profile auto for a host-side source: what of preference, storage's choice and fallbacks comes first that can be used.
+enum class Choice { preferred_io_uring, safe_native, io_uring_for_the_budget, threads };
+
+Choice choose_by_facts(const AioQuestion& question, const Judgement& native, const Judgement& uring) {
+  if (question.settings.prefer == AioMode::io_uring && !uring.obstacle) return Choice::preferred_io_uring;
+  if (!native.obstacle && question.advice.preferred != AioMode::threads) return Choice::safe_native;
+  if (native.only_budget && !uring.obstacle) return Choice::io_uring_for_the_budget;
+  return Choice::threads;
+}
+
+AioMode mode_of(Choice choice) {
+  switch (choice) {
+    case Choice::preferred_io_uring:
+    case Choice::io_uring_for_the_budget:
+      return AioMode::io_uring;
+    case Choice::safe_native:
+      return AioMode::native;
+    case Choice::threads:
+      break;
+  }
+  return AioMode::threads;
+}
+
 AioDecision decide_by_facts(const AioQuestion& question, const std::vector<KnownBadIoUring>& rows) {
   const Judgement native = judge_native(question);
   const Judgement uring = judge_io_uring(question, rows);
-  const bool wants_uring = question.settings.prefer == AioMode::io_uring;
-  const bool storage_prefers_threads = question.advice.preferred == AioMode::threads;
+  const Choice choice = choose_by_facts(question, native, uring);
 
   AioDecision decision;
   decision.reasons = question.advice.reasons;
-  if (wants_uring && !uring.obstacle) {
-    choose(decision, AioMode::io_uring, "the configuration prefers io_uring and this host can use it");
-    reject(decision, native, "the configuration prefers io_uring");
-  } else if (!native.obstacle && !storage_prefers_threads) {
-    choose(decision, AioMode::native,
-           fmt::format("native is safe here: {} opens the image with O_DIRECT and nothing that can be written is "
-                       "unallocated on this host",
-                       cache_name(question.cache)));
-    reject(decision, uring, "the configuration prefers native (aio.prefer)");
-  } else if (native.only_budget && !uring.obstacle) {
-    choose(decision, AioMode::io_uring, "the host's budget for Linux AIO is used up and io_uring needs none of it");
-    reject(decision, native, {});
-  } else {
-    choose(decision, AioMode::threads, "threads work on any storage and never block QEMU");
-    reject(decision, native, "the storage's driver prefers threads");
-    reject(decision, uring, "the configuration prefers native (aio.prefer)");
-    return decision;
+  switch (choice) {
+    case Choice::preferred_io_uring:
+      choose(decision, mode_of(choice), "the configuration prefers io_uring and this host can use it");
+      reject(decision, native, "the configuration prefers io_uring");
+      break;
+    case Choice::safe_native:
+      choose(decision, mode_of(choice),
+             fmt::format("native is safe here: {} opens the image with O_DIRECT and nothing that can be written is "
+                         "unallocated on this host",
+                         cache_name(question.cache)));
+      reject(decision, uring, "the configuration prefers native (aio.prefer)");
+      break;
+    case Choice::io_uring_for_the_budget:
+      choose(decision, mode_of(choice), "the host's budget for Linux AIO is used up and io_uring needs none of it");
+      reject(decision, native, {});
+      break;
+    case Choice::threads:
+      choose(decision, mode_of(choice), "threads work on any storage and never block QEMU");
+      reject(decision, native, "the storage's driver prefers threads");
+      reject(decision, uring, "the configuration prefers native (aio.prefer)");
+      return decision;
   }
   decision.rejected.push_back({AioMode::threads, "slower: a pool of threads where the kernel can queue by itself"});
   return decision;
@@ -419,6 +444,13 @@ AioDecision decide_aio(const AioQuestion& question, const std::vector<KnownBadIo
   if (!question.advice.effective || question.source == SourceKind::network) return no_effect(question);
   return question.settings.profile == AioProfile::measured ? decide_by_measurement(question, known_bad_rows)
                                                            : decide_by_facts(question, known_bad_rows);
+}
+
+std::optional<AioMode> decide_aio_mode(const AioQuestion& question) {
+  if (question.settings.profile == AioProfile::nova) return mode_as_nova(question.nova_driver_io, question.cache);
+  if (!question.advice.effective || question.source == SourceKind::network) return std::nullopt;
+  if (question.settings.profile == AioProfile::measured) return decide_aio(question).mode;
+  return mode_of(choose_by_facts(question, judge_native(question), judge_io_uring(question, known_bad_io_uring())));
 }
 
 }  // namespace aiolos

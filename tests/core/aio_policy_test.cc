@@ -310,6 +310,7 @@ TEST_P(AioPolicyTable, DecidesAndExplains) {
   const AioDecision decision = decide_aio(row.question);
   EXPECT_EQ(decision.mode, row.mode) << to_json(decision).dump(2);
   EXPECT_THAT(to_json(decision).dump(), HasSubstr(row.says));
+  EXPECT_EQ(decide_aio_mode(row.question), row.mode);
 }
 
 TEST_P(AioPolicyTable, EveryDecisionHasReasonsAndNeverRejectsWhatItChose) {

@@ -118,6 +118,9 @@ Json to_json(const AioDecision& decision);
 /// Decides. Total: every question has an answer. Rules in docs/aio-policy.md.
 AioDecision decide_aio(const AioQuestion& question);
 
+/// The mode of decide_aio, where nobody asks why.
+std::optional<AioMode> decide_aio_mode(const AioQuestion& question);
+
 /// The mode that profile nova decides for, where nobody asks why: the driver's own, or threads instead of native where
 /// the cache mode has no O_DIRECT.
 /// Source: Nova 26, virt/libvirt/driver.py, LibvirtDriver._set_cache_mode (a missing cache mode passes there).
