@@ -591,8 +591,9 @@ Result<void> AttachmentFlows::detach_from_gone(const std::string& name, const st
   if (!alone) return tl::unexpected(alone.error());
   const auto lock = lock_disk(found.domain_uuid, target);
   if (!lock) return tl::unexpected(lock.error());
-  if (const auto come = machine_.hypervisor().find_domain(found.domain_uuid); come)
-    return fail(ErrorKind::retry, fmt::format("domain '{}' has come meanwhile", come->name), "run it again");
+  const auto come = machine_.hypervisor().find_domain(found.domain_uuid);
+  if (come) return fail(ErrorKind::retry, fmt::format("domain '{}' has come meanwhile", come->name), "run it again");
+  if (come.error().kind != ErrorKind::bad_input) return tl::unexpected(come.error());
   const auto record = find_record(found.domain_uuid, target);  // another may have finished meanwhile
   if (!record) return tl::unexpected(record.error());
   return *record ? disconnect_record(**record, /*leftovers_possible=*/false, force) : Result<void>();

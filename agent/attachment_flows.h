@@ -176,13 +176,13 @@ class AttachmentFlows {
   Result<PlanReport> plan_once(const DomainState& domain);
   /// The types of a guest's volumes by target, as far as the journal knows them.
   Result<std::map<std::string, std::string>> volume_types(const std::string& domain_uuid);
-  /// The pools that a guest's engines need, by engine, from what its XML says; nothing where attach and detach are not
-  /// to plan.
   struct Pool {
     unsigned wanted = 0;
     unsigned has = kPoolPerDisk;  ///< By the XML, else QEMU's own.
   };
   using Pools = std::map<unsigned, Pool>;
+  /// The pools that a guest's engines need, by engine, from what its XML says; nothing where attach and detach are not
+  /// to plan.
   Result<Pools> planned_pools(const DomainState& domain);
   /// The same, whether or not attach and detach plan.
   Result<Pools> wanted_pools(const DomainState& domain);

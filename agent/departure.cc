@@ -556,7 +556,9 @@ MigrationReport AttachmentFlows::Departure::settle_moved(const MigrationResult& 
   if (is_engine_)
     if (const auto after = flows_.machine_.data_plane().drains(domain_.uuid))
       for (const DiskDrain& drain : *after) {
-        DiskDrain& known = drains_[drain.disk];
+        const auto [place, is_new] = drains_.try_emplace(drain.disk);
+        DiskDrain& known = place->second;
+        if (is_new) known.bound = drain.bound;
         known.count = drain.count;
         known.last = drain.last;
       }

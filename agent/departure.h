@@ -55,7 +55,7 @@ class AttachmentFlows::Departure {
   std::optional<std::chrono::microseconds> drain_lately();
   /// The same of the disks that aiolos-engine serves.
   std::optional<std::chrono::microseconds> engine_drain_lately();
-  /// At the disks that QEMU serves. @return whether they could be seen.
+  /// At the disks that QEMU serves.
   Result<GuestCounters> look_at_stock_disks();
   void watch_before(std::chrono::milliseconds time);
   void show(MigrationStatus::Phase phase, const SwitchoverView& view) const;

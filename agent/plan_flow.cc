@@ -228,7 +228,9 @@ bool AttachmentFlows::are_enough(const Pools& pools) {
 }
 
 Result<bool> AttachmentFlows::needs_larger_pools(const DomainState& domain) {
-  return wanted_pools(domain).map([](const Pools& pools) { return !are_enough(pools); });
+  return wanted_pools(domain).map([](const Pools& pools) {
+    return std::any_of(pools.begin(), pools.end(), [](const auto& pool) { return pool.second.wanted > kPoolPerDisk; });
+  });
 }
 
 Result<void> AttachmentFlows::replan(const DomainState& domain,

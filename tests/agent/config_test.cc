@@ -87,6 +87,12 @@ struct Mistake {
 
 class ConfigMistake : public ::testing::TestWithParam<Mistake> {};
 
+TEST(Config, ATimeForPostCopyAllowsIt) {
+  const auto config = parse_config("migration: {post_copy_after_s: 60}", "x.yaml");
+  ASSERT_TRUE(config) << describe(config.error());
+  EXPECT_TRUE(config->migration.settings.post_copy);
+}
+
 TEST_P(ConfigMistake, IsNamedWithItsLine) {
   const auto config = parse_config(GetParam().text, "x.yaml");
   ASSERT_FALSE(config);

@@ -173,6 +173,12 @@ TEST_F(RaisingPools, ArePutBackIfTheGuestStays) {
   EXPECT_EQ(pool(), 64U);
 }
 
+TEST_F(RaisingPools, ALargerOneOfTheMainLoopIsSetThereAgain) {
+  here_.world.set["0 thread_pool_max"] = 300;
+  ASSERT_TRUE(migrate());
+  EXPECT_EQ(there_.world.set["0 thread_pool_max"], 300U);
+}
+
 TEST_F(RaisingPools, NotWhereTheOperatorForbidsIt) {
   request_.raise_pools = false;
   ASSERT_TRUE(migrate());
@@ -252,6 +258,20 @@ class LoweringQueues : public MigratingStockDisks {
 
   std::string depth(TestHost& host) { return (*host.world.guest_files)[kPath]; }
 
+  /// By a migration that fails, of a guest whose agent is silent by then.
+  void leave_lowered() {
+    here_.world.migration.fails = Error{ErrorKind::hypervisor, "no memory there", "add some", {}};
+    auto files = here_.world.guest_files;
+    here_.world.migration.on_tick = [&](unsigned tick) {
+      if (tick == 2) files = std::exchange(here_.world.guest_files, std::nullopt);
+    };
+    failure();
+    here_.world.guest_files = files;
+    EXPECT_EQ(depth(here_), "7");
+    here_.world.migration.fails.reset();
+    here_.world.migration.on_tick = [](unsigned) {};
+  }
+
   int lowest_ = 1000;
 };
 
@@ -316,30 +336,13 @@ TEST_F(LoweringQueues, ADiskThatHasTheNameOfAnotherIsLeftAlone) {
 }
 
 TEST_F(LoweringQueues, ThatAnEarlierMigrationLeftLoweredArePutBackToWhatTheyWere) {
-  here_.world.migration.fails = Error{ErrorKind::hypervisor, "no memory there", "add some", {}};
-  auto files = here_.world.guest_files;
-  here_.world.migration.on_tick = [&](unsigned tick) {
-    if (tick == 2) files = std::exchange(here_.world.guest_files, std::nullopt);  // and cannot put it back
-  };
-  failure();
-  here_.world.guest_files = files;
-  EXPECT_EQ(depth(here_), "7");
-  here_.world.migration.fails.reset();
-  here_.world.migration.on_tick = [](unsigned) {};
+  leave_lowered();
   ASSERT_TRUE(migrate());
   EXPECT_EQ(depth(there_), "256");
 }
 
 TEST_F(LoweringQueues, ThatAnEarlierMigrationLeftLoweredArePutBackAlsoWhereNoneIsLowered) {
-  here_.world.migration.fails = Error{ErrorKind::hypervisor, "no memory there", "add some", {}};
-  auto files = here_.world.guest_files;
-  here_.world.migration.on_tick = [&](unsigned tick) {
-    if (tick == 2) files = std::exchange(here_.world.guest_files, std::nullopt);  // and cannot put it back
-  };
-  failure();
-  here_.world.guest_files = files;
-  here_.world.migration.fails.reset();
-  here_.world.migration.on_tick = [](unsigned) {};
+  leave_lowered();
   request_.guest_agent = false;
   ASSERT_TRUE(migrate());
   EXPECT_EQ(depth(there_), "256");

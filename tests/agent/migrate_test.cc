@@ -200,35 +200,34 @@ TEST_F(Migrating, PostCopyMayBeginAtOnce) {
   EXPECT_THAT(here_.world.events, Contains("post-copy"));
 }
 
-TEST_F(Migrating, ADefinitionThatStaysKeepsNoVolumeConnected) {
-  attach();
-  here_.world.definition = "<domain><devices>" + here_.world.disks.at("vdb") + "</devices></domain>";
-  request_.settings.persistent = false;
-  const auto arrives = here_.world.migration.arrives;
-  here_.world.migration.arrives = [&](const MigrationOrder& order) {
-    arrives(order);
-    here_.world.gone = false;  // but shut off
-    here_.world.running = false;
-  };
-  const auto done = migrate();
+/// A guest whose definition stays when it moves.
+class MigratingDefined : public Migrating {
+ protected:
+  Result<MigrationReport> migrate_and_leave(bool running) {
+    attach();
+    here_.world.definition = "<domain><devices>" + here_.world.disks.at("vdb") + "</devices></domain>";
+    request_.settings.persistent = false;
+    here_.world.migration.arrives = [this, running, arrives = here_.world.migration.arrives](const MigrationOrder& order) {
+      arrives(order);
+      here_.world.gone = false;
+      here_.world.running = running;
+    };
+    return migrate();
+  }
+};
+
+TEST_F(MigratingDefined, ADefinitionThatStaysKeepsNoVolumeConnected) {
+  const auto done = migrate_and_leave(/*running=*/false);
   ASSERT_TRUE(done) << describe(done.error());
   EXPECT_THAT(here_.states(), IsEmpty());
   EXPECT_THAT(here_.world.events, Contains("disconnect"));
 }
 
-TEST_F(Migrating, WhatAQemuThatIsLeftHereMayUseStaysConnected) {
-  attach();
-  here_.world.definition = "<domain><devices>" + here_.world.disks.at("vdb") + "</devices></domain>";
-  request_.settings.persistent = false;
-  const auto arrives = here_.world.migration.arrives;
-  here_.world.migration.arrives = [&](const MigrationOrder& order) {
-    arrives(order);
-    here_.world.gone = false;  // libvirt could not end it
-  };
-  const auto done = migrate();
+TEST_F(MigratingDefined, WhatAQemuThatLibvirtCouldNotEndMayUseStaysConnected) {
+  const auto done = migrate_and_leave(/*running=*/true);
   ASSERT_TRUE(done) << describe(done.error());
-  EXPECT_THAT(here_.states(), ::testing::ElementsAre("attached"));
-  EXPECT_THAT(here_.world.events, ::testing::Not(Contains("disconnect")));
+  EXPECT_THAT(here_.states(), ElementsAre("attached"));
+  EXPECT_THAT(here_.world.events, Not(Contains("disconnect")));
   EXPECT_THAT(done->notes, Contains(HasSubstr("libvirt still has a QEMU of it here")));
 }
 
@@ -439,6 +438,25 @@ TEST_F(MigratingEngineDisks, TheOtherEngineServesTheDisk) {
   EXPECT_EQ(done->disks[0].drain_predicted, 3ms);
   EXPECT_EQ(done->disks[0].drain_bound, 20ms);
   EXPECT_EQ(done->disks[0].drain, 4ms);
+}
+
+TEST_F(MigratingEngineDisks, ARehearsalSaysWhatADrainWouldTake) {
+  attach_engine_disk();
+  here_.world.drain.forecast = 3ms;
+  here_.world.drain.bound = 20ms;
+  request_.dry_run = true;
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  EXPECT_EQ(done->disks.at(0).drain_predicted, 3ms);
+  EXPECT_EQ(done->disks.at(0).drain_bound, 20ms);
+}
+
+TEST_F(MigratingEngineDisks, AreNotBoundedByAnEngineWithoutATarget) {
+  attach_engine_disk();
+  const auto done = migrate();
+  ASSERT_TRUE(done) << describe(done.error());
+  ASSERT_TRUE(done->disks.at(0).outlook);
+  EXPECT_FALSE(done->disks.at(0).outlook->bounded);
 }
 
 TEST_F(MigratingEngineDisks, IsHeldWhileTheDrainIsTooLong) {
