@@ -33,10 +33,12 @@ def running_hosts(namespaces):
 
 @pytest.fixture
 def hosts(running_hosts):
-    """Two of them, whose daemons run whatever the test before has killed."""
+    """Two of them, whose daemons run whatever the test before has killed, and where no guest is but one that runs."""
     for host in running_hosts:
         if host.libvirt.process.poll() is not None:
             host.libvirt.start()
+        if host.virsh("list", "--all", "--name").split() != host.running():
+            host.forget_guests()
     return running_hosts
 
 

@@ -110,6 +110,15 @@ class Host(Managed):
         os.kill(int((self.libvirt.folder / "run/libvirtd.pid").read_text()), signal.SIGKILL)
         kill(self.libvirt.process)  # what waits for it
 
+    def forget_guests(self) -> None:
+        """End all guests here, also those that libvirt cannot end: on their way when its daemon died, or not even begun."""
+        self.libvirt.stop()
+        guests.end_left_over_processes(self.libvirt.folder)
+        for place in ("run/qemu", "etc/qemu"):
+            for known in (self.libvirt.folder / place).glob("*.xml"):
+                known.unlink()
+        self.libvirt.start()
+
 
 class HostAiolos(Aiolos):
     """The command as it runs on one of the hosts."""
