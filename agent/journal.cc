@@ -7,8 +7,10 @@
 #include <array>
 #include <cctype>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <mutex>
+#include <thread>
 
 #include <SQLiteCpp/SQLiteCpp.h>
 #include <SQLiteCpp/VariadicBind.h>
@@ -23,7 +25,7 @@ namespace {
 
 constexpr int kSchemaVersion = 4;
 // Another process holds the write lock only for one small transaction; longer means that something is wrong.
-constexpr int kBusyTimeoutMs = 10'000;
+constexpr std::chrono::milliseconds kBusyTimeout = std::chrono::seconds(10);
 
 constexpr const char* kSchema = R"(
 CREATE TABLE attachments (
@@ -190,19 +192,11 @@ Json redact(const Json& connection_info) {
 class Journal::Impl {
  public:
   Impl(const std::string& file, Clock& clock)
-      : database_(file, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, kBusyTimeoutMs), clock_(clock) {
-    database_.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;");
-    SQLite::Transaction transaction(database_, SQLite::TransactionBehavior::IMMEDIATE);
-    const int version = database_.execAndGet("PRAGMA user_version").getInt();
-    if (version > kSchemaVersion)
-      throw SQLite::Exception(
-          fmt::format("written by a newer Aiolos (schema {}, this one knows {})", version, kSchemaVersion));
-    if (version < 1) database_.exec(kSchema);
-    if (version < 2) database_.exec(kSchema2);
-    if (version < 3) database_.exec(kSchema3);
-    if (version < 4) database_.exec(kSchema4);
-    database_.exec(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
-    transaction.commit();
+      : database_(file, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, static_cast<int>(kBusyTimeout.count())),
+        clock_(clock) {
+    use_write_ahead_log();
+    database_.exec("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;");
+    if (schema_version() != kSchemaVersion) bring_up_to_date();
   }
 
   /// Runs `work` in a transaction that has the write lock from the start; SQLite's errors become ours.
@@ -251,6 +245,38 @@ class Journal::Impl {
   }
 
  private:
+  /// What is so already is only looked at. But for processes that change a new journal at the same moment SQLite does not
+  /// wait: of two readers that want to write, each would wait for the other, so it fails one of them at once.
+  /// Source: sqlite.org/c3ref/busy_handler.html
+  void use_write_ahead_log() {
+    const auto deadline = std::chrono::steady_clock::now() + kBusyTimeout;
+    while (true) {
+      try {
+        database_.exec("PRAGMA journal_mode = WAL");
+        return;
+      } catch (const SQLite::Exception& error) {
+        if (error.getErrorCode() != SQLITE_BUSY || std::chrono::steady_clock::now() > deadline) throw;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  }
+
+  int schema_version() { return database_.execAndGet("PRAGMA user_version").getInt(); }
+
+  void bring_up_to_date() {
+    SQLite::Transaction transaction(database_, SQLite::TransactionBehavior::IMMEDIATE);
+    const int version = schema_version();  // another process may have done it meanwhile
+    if (version > kSchemaVersion)
+      throw SQLite::Exception(
+          fmt::format("written by a newer Aiolos (schema {}, this one knows {})", version, kSchemaVersion));
+    if (version < 1) database_.exec(kSchema);
+    if (version < 2) database_.exec(kSchema2);
+    if (version < 3) database_.exec(kSchema3);
+    if (version < 4) database_.exec(kSchema4);
+    database_.exec(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
+    transaction.commit();
+  }
+
   template <typename Work>
   auto guarded(Work work) -> Result<decltype(work())> {
     const std::scoped_lock lock(mutex_);

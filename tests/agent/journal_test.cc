@@ -264,6 +264,18 @@ TEST_F(JournalTest, ServesSeveralThreadsAndProcesses) {
   EXPECT_EQ(first->open_attachments()->size(), 40u);
 }
 
+TEST_F(JournalTest, IsMadeByAllThatComeFirstAtOnce) {
+  for (int round = 0; round < 20; ++round) {
+    const test::TemporaryFolder fresh;
+    std::vector<std::jthread> openers;
+    for (int i = 0; i < 6; ++i)
+      openers.emplace_back([&] {
+        const auto journal = Journal::open(fresh.path(), clock_);
+        EXPECT_TRUE(journal) << describe(journal.error());
+      });
+  }
+}
+
 TEST(Redact, HidesSecretsOnly) {
   const Json info = {{"data",
                       {{"auth_username", "user"},
