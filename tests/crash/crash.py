@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import os
 import pathlib
-import subprocess
 from typing import NamedTuple
 
-HERE = pathlib.Path(__file__).resolve().parent
+from harness import aiolos_binary
+
 KILLED = -9
 
 
@@ -47,13 +47,10 @@ class Moments:
     """Environments for a command, each of which kills it at another moment."""
 
     def __init__(self, folder: pathlib.Path, journal: pathlib.Path):
-        """`folder` is for what this builds and lists; `journal` is the command's journal.sqlite."""
-        self.library = folder / "kill_at_write.so"
+        """`folder` is for what this lists; `journal` is the command's journal.sqlite."""
+        self.library = aiolos_binary().parent.parent / "lib/kill_at_write.so"
         self.listed = folder / "moments"
         self.journal = journal
-        if not self.library.exists():
-            subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(self.library),
-                            str(HERE / "kill_at_write.c"), "-ldl"], check=True, timeout=60)
 
     def environment(self, moment: Moment | None = None) -> dict[str, str]:
         """Kills at this moment; without one it only lists them."""

@@ -9,8 +9,8 @@ from flows import Flows
 
 
 @pytest.fixture
-def crashing(ready_on_one_path, folder_of_moments, tmp_path):  # noqa: F811
+def crashing(ready_on_one_path, tmp_path):  # noqa: F811
     ready = ready_on_one_path
-    moments = Moments(folder_of_moments, tmp_path / "state/journal.sqlite")
+    moments = Moments(tmp_path, tmp_path / "state/journal.sqlite")
     with Flows(tmp_path, ready.configuration, preload=moments.library) as flows:
         yield Crashing(ready.connection_info, flows, moments)

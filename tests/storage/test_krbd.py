@@ -92,8 +92,8 @@ class MapCrashing(Crashing):
 
 
 @pytest.fixture
-def crashing(libvirt, volume, folder_of_moments, tmp_path):
-    moments = Moments(folder_of_moments, tmp_path / "state/journal.sqlite")
+def crashing(libvirt, volume, tmp_path):
+    moments = Moments(tmp_path, tmp_path / "state/journal.sqlite")
     configuration = f"libvirt: {{uri: '{libvirt.uri}'}}\nrbd: {{{SETTINGS}}}\n"
     with Flows(tmp_path, configuration, preload=moments.library) as flows:
         yield MapCrashing(volume.connection_info, flows, moments)
