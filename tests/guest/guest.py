@@ -73,8 +73,8 @@ stdio_handler = "file"           # the default needs the daemon virtlogd
 """
 
 # norandmaps: TCG (QEMU 7.2) finds what it has translated by its virtual address, too, and would translate a program's
-# libraries anew for each process.
-KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr norandmaps"
+# libraries anew for each process. init_on_alloc=0: Debian's kernels have all memory zeroed before each use.
+KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr norandmaps init_on_alloc=0"
 
 # monitor.sock has to fit into a socket's 107 bytes; libvirt cuts the name in that path to 20 characters.
 ROOT_LENGTH_LIMIT = 107 - len("/lib/qemu/domain-999999-") - 20 - len("/monitor.sock")
@@ -232,7 +232,7 @@ class Guest:
             time.sleep(0.1)
 
     def domain_xml(self) -> str:
-        return self.virsh("dumpxml", self.name)
+        return self.libvirt.domain_xml(self.name) if self.libvirt else self.virsh("dumpxml", self.name)
 
     def disk_targets(self) -> list[str]:
         """The targets, such as vdb, of the domain's disks."""
@@ -269,9 +269,9 @@ class Guest:
 
         virtio-blk shows the first 20 bytes of a serial number.
         """
-        listed = self.check("for d in /sys/block/vd* /sys/block/sd*; do [ -e $d ] || continue;"
-                            " s=$(cat $d/serial 2>/dev/null || tail -c +5 $d/device/vpd_pg80 2>/dev/null);"
-                            " echo /dev/${d##*/} $s; done")
+        listed = self.check("for d in /sys/block/vd* /sys/block/sd*; do [ -e $d ] || continue; s=;"
+                            " if [ -e $d/serial ]; then read -r s <$d/serial; else s=$(tail -c +5 $d/device/vpd_pg80); fi"
+                            " 2>/dev/null; echo /dev/${d##*/} $s; done")
         return dict((line.split(" ", 1) + [""])[:2] for line in listed.splitlines())
 
     def disk_with(self, serial: str) -> str | None:

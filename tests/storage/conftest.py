@@ -38,12 +38,6 @@ class SystemLibvirt(LibvirtDaemon):
         super().open()
 
 
-@pytest.fixture(scope="session")
-def folder_of_moments(tmp_path_factory):
-    """One for all tests: compiling takes an emulated processor seconds."""
-    return tmp_path_factory.mktemp("moments")
-
-
 @pytest.fixture
 def host_as_before():
     """For tests that must leave nothing: compares the host with what it was. Name it before what has to go first."""

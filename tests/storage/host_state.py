@@ -102,11 +102,19 @@ def mounts() -> list[str]:
 def open_block_devices() -> list[str]:
     """Who holds which block device open, udev's passing workers aside."""
     found = set()
-    for descriptor in matches(pathlib.Path("/proc"), "[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            target = os.readlink(descriptor)
-            if target.startswith("/dev/") and pathlib.Path(target).is_block_device():
-                name = read(descriptor.parent.parent / "comm")
-                if name != "(udev-worker)":
-                    found.add(f"{name} {target}")
+    for process in os.listdir("/proc"):
+        if not process.isdecimal():
+            continue
+        with contextlib.suppress(OSError):  # it may end while it is looked at
+            for target in open_files(f"/proc/{process}/fd"):
+                if target.startswith("/dev/") and pathlib.Path(target).is_block_device():
+                    name = read(pathlib.Path("/proc", process, "comm"))
+                    if name != "(udev-worker)":
+                        found.add(f"{name} {target}")
     return sorted(found)
+
+
+def open_files(folder: str) -> Iterator[str]:
+    for descriptor in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            yield os.readlink(f"{folder}/{descriptor}")

@@ -29,7 +29,7 @@ from collections.abc import Iterable
 
 from host_state import maps
 from storage_vm import FC_WIRES
-from tools import RUN, SYS, Managed, StorageError, end_process, load, read, run, wait_for, write
+from tools import RUN, SYS, Managed, StorageError, end_process, load, read, run, terminate, wait_for, write
 
 LIO = SYS / "kernel/config/target"
 NVMET = SYS / "kernel/config/nvmet"
@@ -472,13 +472,17 @@ class FibreChannel(Managed):
         """The target port as our adapter sees it, in /sys/class/fc_remote_ports."""
         number = self.host(fabric).removeprefix("host")
         for port in (SYS / "class/fc_remote_ports").glob(f"rport-{number}:*"):
-            if read(port / "port_name") == f"0x{self.target_wwpn(fabric)}":
-                return port
+            with contextlib.suppress(OSError):  # it may go while it is looked at
+                if read(port / "port_name") == f"0x{self.target_wwpn(fabric)}":
+                    return port
         return None
 
     def is_online(self, fabric: int) -> bool:
         port = self.remote_port(fabric)
-        return port is not None and read(port / "port_state") == "Online" and "FCP Target" in read(port / "roles")
+        try:
+            return port is not None and read(port / "port_state") == "Online" and "FCP Target" in read(port / "roles")
+        except FileNotFoundError:  # it has gone since
+            return False
 
     def wait_online(self, fabric: int, timeout: float = 60) -> None:
         wait_for(lambda: self.is_online(fabric), f"the target port of fabric {fabric}", timeout)
@@ -677,9 +681,9 @@ class NfsServer(Managed):
         self.undo(self.network.inside, "exportfs", "-ua")
         # nfsdcld remembers the clients. Without it the first open waits until the grace period is over.
         self.network.inside("nfsdcld", "-p", pipes)
-        self.undo(end_process, "nfsdcld", lambda: run("pkill", "-x", "nfsdcld", check=False))
+        self.undo(end_process, "nfsdcld", lambda: terminate("nfsdcld"))
         self.network.inside("rpc.mountd", "-N", 2, "-N", 3, "--no-udp")
-        self.undo(end_process, "rpc.mountd", lambda: run("pkill", "-x", "rpc.mountd", check=False))
+        self.undo(end_process, "rpc.mountd", lambda: terminate("rpc.mountd"))
         self.start()
         self.undo(self.stop)
 

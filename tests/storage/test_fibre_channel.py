@@ -7,7 +7,7 @@ import shutil
 import signal
 
 import pytest
-from exported import VERIFY, Exported, scsi_disks, source_of, unchanged_host, verify_io
+from exported import LOAD, Exported, scsi_disks, source_of, unchanged_host, verify_io
 from harness import BAD_INPUT, DONE, FAILED, MIB, REFUSED, TRY_AGAIN, write_pattern
 from targets import Volume as StorageVolume
 from tools import SYS, in_time, size_of, wait_for, write
@@ -68,7 +68,7 @@ def test_multipath_goes_on_while_a_path_is_lost(two_paths, lun, aiolos, guest, l
     two_paths.wait_map(lun.volume.wwid, paths=2)
     aiolos.attach(lun)
     device = guest.wait_disk(lun.serial)
-    guest.check(f"rm -f /tmp/stop /tmp/stopped /tmp/bad; (while [ ! -e /tmp/stop ]; do {VERIFY.format(device=device)} >/tmp/fio 2>&1 || "
+    guest.check(f"rm -f /tmp/stop /tmp/stopped /tmp/bad; (while [ ! -e /tmp/stop ]; do {LOAD.format(device=device)} >/tmp/fio 2>&1 || "
                 "cp /tmp/fio /tmp/bad; done; touch /tmp/stopped) >/dev/null 2>&1 &")
     lun.fibre_channel.pull(0)
     two_paths.wait_map(lun.volume.wwid, paths=1)

@@ -10,7 +10,7 @@ import time
 import types
 
 import pytest
-from exported import VERIFY, Exported, scsi_disks, source_of, unchanged_host, verify_io
+from exported import LOAD, Exported, scsi_disks, source_of, unchanged_host, verify_io
 from harness import BAD_INPUT, FAILED, MIB, REFUSED, TRY_AGAIN, write_pattern
 from host_state import host_state, wait_for_host_state
 from shares import StandIn
@@ -429,7 +429,7 @@ def test_multipath_survives_a_path_during_io(guest, iscsi, multipath, multipath_
     wwid = multipath_lun.volume.wwid
     device = guest.wait_disk(multipath_lun.serial)
     multipath.wait_map(wwid, paths=2)
-    load = VERIFY.format(device=device) + " --size=16M --time_based --runtime=12"
+    load = LOAD.format(device=device) + " --size=16M --time_based --runtime=12"
     guest.check(f"({load} >/run/fio.log 2>&1; echo $? >/run/fio.status) &")
     iscsi.network.pull(0)
     wait_for(lambda: list(multipath.paths(wwid).values()).count("failed") == 1, "the path to fail")

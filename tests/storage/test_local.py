@@ -6,7 +6,7 @@ import uuid
 import pytest
 from exported import verify_io
 from harness import FAILED, domain_disks
-from tools import MIB, run
+from tools import MIB, run, wait_for
 
 
 def volume_at(path) -> dict:
@@ -85,6 +85,27 @@ def test_a_volume_grows_under_the_guest(aiolos, volumes):
     aiolos.extend(48 * MIB)
     device = aiolos.guest.wait_disk(info["serial"])
     assert aiolos.guest.check(f"blockdev --getsize64 {device}").strip() == str(48 * MIB)
+    aiolos.detach()
+
+
+def test_a_thin_pool_that_fills_up_pauses_the_guest_which_goes_on_once_it_has_grown(host_as_before, aiolos, volumes):
+    volumes.pool("pool", 32 * MIB)
+    volumes.thin("pool", "thin", 64 * MIB)
+    run("lvchange", "--errorwhenfull", "y", "vg0/pool")  # by itself it keeps writes for 60 s first
+    info = volume_at(volumes.device("thin"))
+    attach(aiolos, info)
+    guest, device = aiolos.guest, aiolos.guest.wait_disk(info["serial"])
+    guest.check("dd if=/dev/urandom of=/tmp/wrote bs=1M count=48 2>&1")
+    guest.check("rm -f /tmp/status; (dd if=/tmp/wrote of={device} bs=1M oflag=direct conv=notrunc >/tmp/dd 2>&1; "
+                "echo $? >/tmp/status) >/dev/null 2>&1 &".replace("{device}", device))
+    wait_for(lambda: guest.virsh("domstate", "--reason", guest.name).strip() == "paused (I/O error)", "the guest to pause")
+    assert [held["state"] for held in aiolos.run("attachments", "--config", str(aiolos.config), "--json").json()["attachments"]] \
+        == ["attached"]
+    run("lvextend", "-L", f"{64 * MIB}b", "vg0/pool")
+    guest.virsh("resume", guest.name)
+    guest.check("while [ ! -e /tmp/status ]; do sleep 0.2; done; cat /tmp/dd; [ $(cat /tmp/status) = 0 ]", timeout=120)
+    guest.check(f"dd if={device} of=/tmp/read bs=1M count=48 iflag=direct 2>&1 && cmp /tmp/wrote /tmp/read; rm /tmp/wrote /tmp/read",
+                timeout=120)
     aiolos.detach()
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
 import signal
@@ -58,6 +59,7 @@ def wait_for(condition: Callable[[], object], what: str, timeout: float = 30):
         time.sleep(0.05)
 
 
+@functools.cache  # modprobe reads its indexes each time, and nobody here takes a module out again
 def load(*modules: str) -> None:
     run("modprobe", "--all", *modules)
 
@@ -94,6 +96,12 @@ def end_process(name: str, stop: Callable[[], object], timeout: float = 10) -> N
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not processes(name), f"{name} to be killed")
+
+
+def terminate(name: str) -> None:
+    for pid in processes(name):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 def processes(name: str) -> list[int]:

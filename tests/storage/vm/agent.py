@@ -26,6 +26,8 @@ MOUNTS = [("proc", "/proc"), ("sysfs", "/sys"), ("devpts", "/dev/pts"), ("tmpfs"
 # What the host's own storage has in these is not to be seen here.
 FRESH_FOLDERS = ["/etc/iscsi", "/etc/multipath", "/etc/nvme", "/etc/target", "/var/lib/nfs",
                  "/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt"]
+# Rules of udev's that have it start a program for each mount and device, and that nothing here is about: NFS's read-ahead.
+UDEV_RULES_OFF = ["99-nfs.rules"]
 LINKS = {"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1",
          "/dev/stderr": "/proc/self/fd/2", "/etc/mtab": "/proc/self/mounts"}
 # What udev looks at after its start. The rest of this machine would have it load many modules for nothing.
@@ -75,6 +77,9 @@ def set_up() -> None:
         os.unlink("/etc/multipath.conf")
     pathlib.Path("/etc/exports").write_text("")
     os.makedirs("/run/lock", exist_ok=True)
+    os.makedirs("/run/udev/rules.d", exist_ok=True)
+    for rules in UDEV_RULES_OFF:
+        os.symlink("/dev/null", f"/run/udev/rules.d/{rules}")
     socket.sethostname("storage-vm")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=False)
     subprocess.run(["/lib/systemd/systemd-udevd", "--daemon"], check=False)
