@@ -18,7 +18,8 @@ class Crashing:
         self.guest = guest
         self.volume = volume
         self.moments = Moments(aiolos.folder, aiolos.folder / "state/journal.sqlite")
-        self.check_consistent()  # which makes the journal: only the first command would write for that
+        self.attach()  # the first one makes the journal, which are moments that no other has
+        self.detach()
 
     def attach(self, environment=None, expect=0):
         return self.aiolos.attach(self.volume, env=environment, expect=expect)
