@@ -481,7 +481,7 @@ class FibreChannel(Managed):
         port = self.remote_port(fabric)
         try:
             return port is not None and read(port / "port_state") == "Online" and "FCP Target" in read(port / "roles")
-        except FileNotFoundError:  # it has gone since
+        except OSError:  # it has gone since
             return False
 
     def wait_online(self, fabric: int, timeout: float = 60) -> None:

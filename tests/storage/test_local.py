@@ -104,7 +104,7 @@ def test_a_thin_pool_that_fills_up_pauses_the_guest_which_goes_on_once_it_has_gr
     run("lvextend", "-L", f"{64 * MIB}b", "vg0/pool")
     guest.virsh("resume", guest.name)
     guest.check("while [ ! -e /tmp/status ]; do sleep 0.2; done; cat /tmp/dd; [ $(cat /tmp/status) = 0 ]", timeout=120)
-    guest.check(f"dd if={device} of=/tmp/read bs=1M count=48 iflag=direct 2>&1 && cmp /tmp/wrote /tmp/read; rm /tmp/wrote /tmp/read",
+    guest.check(f"dd if={device} of=/tmp/read bs=1M count=48 iflag=direct 2>&1 && cmp /tmp/wrote /tmp/read && rm /tmp/wrote /tmp/read",
                 timeout=120)
     aiolos.detach()
 
