@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <functional>
@@ -23,10 +24,11 @@ constexpr std::chrono::seconds kAnswerOnTheWay{15};  // after the guest has kill
 constexpr std::chrono::milliseconds kLookForOutput{100};
 constexpr std::string_view kToken = "1";  // the only request of a guest
 
-std::string to_base64(std::string_view text) {
-  std::string encoded(BASE64_ENCODE_RAW_LENGTH(text.size()), '\0');
-  ::base64_encode_raw(encoded.data(), text.size(), reinterpret_cast<const std::uint8_t*>(text.data()));
-  return encoded;
+/// The script as one line.
+std::string on_one_line(std::string_view script) {
+  std::string line(script);
+  std::replace(line.begin(), line.end(), '\n', '\1');
+  return line;
 }
 
 std::optional<std::string> from_base64(std::string_view encoded) {
@@ -90,7 +92,7 @@ class ControlPort {
 }  // namespace
 
 std::string guest_request(std::string_view token, std::chrono::seconds most, std::string_view script) {
-  return fmt::format("\nAIOLOS-RUN {} {} {}\n", token, most.count(), to_base64(script));
+  return fmt::format("\nAIOLOS-RUN {} {} {}\n", token, most.count(), on_one_line(script));
 }
 
 std::optional<GuestAnswer> find_guest_answer(std::string_view said, std::string_view token) {
@@ -114,7 +116,6 @@ std::optional<GuestAnswer> find_guest_answer(std::string_view said, std::string_
 Result<GuestAnswer> ask_guest(BackgroundProcess& guest, const std::string& control, std::string_view script,
                               std::chrono::seconds most, const Stop& stop) {
   ControlPort port(guest, control, stop);
-  // Nothing is sent before the guest listens: a full UART that Linux empties by opening it makes QEMU wait for ever.
   const auto booted = port.wait(Clock::now() + kBoot, "it had booted", [&] { return port.said("AIOLOS-READY"); });
   if (!booted) return tl::unexpected(booted.error());
   if (!port.send(guest_request(kToken, most, script)))

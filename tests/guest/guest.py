@@ -79,6 +79,7 @@ KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr norandm
 # monitor.sock has to fit into a socket's 107 bytes; libvirt cuts the name in that path to 20 characters.
 ROOT_LENGTH_LIMIT = 107 - len("/lib/qemu/domain-999999-") - 20 - len("/monitor.sock")
 
+CONTROL_PORT, NEWLINE = "aiolos.control", "\1"  # as init knows them
 BOOT_TIMEOUT = 120          # seconds; 4 are usual
 KVM_PROBE_TIMEOUT = 6       # seconds; where KVM works, the same boot takes less than one
 QUERIES = ("dumpxml", "domblklist", "domstate", "list")  # of virsh: they change nothing
@@ -307,7 +308,8 @@ class Guest:
 
         `pc` has 31 PCI slots that take devices at run time as they are. q35 needs a pcie-root-port for each, so it
         gets eight of them. The SCSI controller is there for SCSI disks to be plugged in: by itself libvirt would add
-        one of the model lsilogic, for which the guest has no driver.
+        one of the model lsilogic, for which the guest has no driver. The control port is the last of its kind, as init
+        expects.
         """
         emulator = shutil.which("qemu-system-x86_64")
         if not emulator:
@@ -345,8 +347,8 @@ class Guest:
     <controller type='scsi' index='0' model='virtio-scsi'/>
     <memballoon model='none'/>
     <serial type='file'><source path={quoteattr(str(self.console_log))}/><target port='0'/></serial>
-    <serial type='unix'><source mode='bind' path={quoteattr(str(self.control_socket))}/><target port='1'/></serial>
     {self.devices}
+    <channel type='unix'><source mode='bind' path={quoteattr(str(self.control_socket))}/><target type='virtio' name='{CONTROL_PORT}'/></channel>
   </devices>
 </domain>
 """
@@ -361,9 +363,7 @@ class Shell:
         self.received = b""
 
     def wait_ready(self, timeout: float) -> None:
-        """Wait until the guest says that it listens. Nothing is sent before that: as soon as the UART's queue is full,
-        QEMU stops looking at the socket until the guest reads, and Linux empties the queue without reading when it
-        opens the port. Under KVM nothing else need wake QEMU then, and all that is sent waits for ever."""
+        """Wait until the guest says that it listens."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -396,7 +396,7 @@ class Shell:
     def send(self, script: str, timeout: float) -> str:
         self.connect()
         token = secrets.token_hex(6)
-        encoded = base64.b64encode(script.encode()).decode()
+        encoded = script.replace("\n", NEWLINE)
         # The empty line ends whatever an earlier, interrupted host left on the port.
         self.socket.sendall(f"\nAIOLOS-RUN {token} {max(1, round(timeout))} {encoded}\n".encode())
         return token

@@ -2,8 +2,9 @@
 """The throw-away guest's kernel and initramfs, built from Debian's packages and kept in the state folder.
 
 The kernel is Debian's cloud kernel, and the guest agent Debian's; both are unpacked from their packages and not installed.
-The initramfs holds busybox, fio and qemu-ga with their shared libraries, and the virtio modules. It is not compressed: QEMU places it in the guest's memory by itself, and
-decompressing it would take an emulated processor longer than all the rest of the boot.
+The initramfs holds busybox, fio and qemu-ga with their shared libraries, and the virtio modules. Neither is compressed:
+QEMU places them in the guest's memory by itself, and decompressing them would take an emulated processor longer than all
+the rest of the boot.
 
 Run as a program (scripts/guest-image) it builds the image if that is needed, in the folder that it is given or in the state
 folder, and prints where it is. `aiolos measure --guest` takes its guest from such a folder.
@@ -13,13 +14,16 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import lzma
 import os
 import pathlib
 import re
 import shutil
 import stat
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -55,7 +59,7 @@ def build(state: pathlib.Path | None = None) -> Image:
 def build_in(folder: pathlib.Path) -> Image:
     """The image in this folder, as build(). Safe to call from several processes."""
     folder.mkdir(parents=True, exist_ok=True)
-    image = Image(folder / "vmlinuz", folder / "initrd")
+    image = Image(folder / "vmlinux", folder / "initrd")
     with locked(folder / "lock"):
         stamp = folder / "stamp"
         wanted = inputs()
@@ -66,10 +70,30 @@ def build_in(folder: pathlib.Path) -> Image:
             kernels = sorted((tree / "boot").glob("vmlinuz-*"))
             if not kernels:
                 raise ImageError(f"no kernel in {tree}/boot: remove {folder} and try again")
-            shutil.copyfile(kernels[-1], image.kernel)
+            shutil.copyfile(kernels[-1], folder / "vmlinuz")  # which `aiolos measure` boots
+            image.kernel.write_bytes(uncompressed(kernels[-1].read_bytes()))
             write_initrd(image.initrd, tree / "lib/modules" / kernels[-1].name.removeprefix("vmlinuz-"), agent)
             stamp.write_text(wanted)
     return image
+
+
+def uncompressed(kernel: bytes) -> bytes:
+    """The kernel as an ELF file, which QEMU starts by its entry for PVH.
+
+    Source: Linux, Documentation/x86/boot.rst, "payload_offset"; the payload ends with its uncompressed length.
+    """
+    sectors, offset, length = kernel[0x1F1], *struct.unpack_from("<II", kernel, 0x248)
+    begin = (sectors + 1) * 512 + offset
+    payload = kernel[begin:begin + length - 4]
+    if payload.startswith(b"\xfd7zXZ"):
+        found = lzma.decompress(payload)
+    elif payload.startswith(b"\x1f\x8b"):
+        found = zlib.decompress(payload, wbits=31)
+    else:
+        found = subprocess.run([program("lz4"), "-dc"], input=payload, capture_output=True, timeout=120).stdout
+    if not found.startswith(b"\x7fELF"):
+        raise ImageError(f"cannot decompress the kernel, which begins with {payload[:6].hex(' ')}")
+    return found
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import image  # noqa: E402
-from guest import BOOT_TIMEOUT, KERNEL_ARGUMENTS, GuestError, Result, Shell, virt_type  # noqa: E402
+from guest import BOOT_TIMEOUT, CONTROL_PORT, KERNEL_ARGUMENTS, GuestError, Result, Shell, virt_type  # noqa: E402
 
 # do_vm_stop of QEMU sets the state, pauses the processors, stops and drains the disks, and flushes them.
 TRACES = ("runstate_set", "vm_stop_flush_all")
@@ -118,7 +118,9 @@ class QemuGuest:
                      # A second processor, though it is not there, for the sake of memory barriers: see guest.py.
                      "-smp", "1" if kvm else "1,maxcpus=2",
                      "-kernel", str(built.kernel), "-initrd", str(built.initrd), "-append", KERNEL_ARGUMENTS,
-                     "-serial", f"file:{self.path('console')}", "-serial", f"unix:{self.path('ctl')},server=on,wait=off",
+                     "-serial", f"file:{self.path('console')}",
+                     "-chardev", f"socket,id=control,path={self.path('ctl')},server=on,wait=off",
+                     "-device", "virtio-serial-pci", "-device", f"virtserialport,chardev=control,name={CONTROL_PORT}",
                      "-qmp", f"unix:{self.path('qmp')},server=on,wait=off", *self.devices]
         arguments += ["-msg", "timestamp=on"]  # on traces, too
         for trace in TRACES:

@@ -67,7 +67,7 @@ TEST(GuestScript, RunsFioOnAllDisks) {
 }
 
 TEST(GuestRequest, IsOneLineWhateverTheScriptHolds) {
-  EXPECT_EQ(guest_request("7", seconds(30), "echo 'a\nb'\n"), "\nAIOLOS-RUN 7 30 ZWNobyAnYQpiJwo=\n");
+  EXPECT_EQ(guest_request("7", seconds(30), "echo 'a\nb'\n"), "\nAIOLOS-RUN 7 30 echo 'a\1b'\1\n");
 }
 
 TEST(GuestAnswer, IsTheOneToTheRequest) {

@@ -22,6 +22,7 @@ from tools import MIB, load  # noqa: E402
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "on_host: this test of tests/storage runs on the host, not in the VM")
+    config.addinivalue_line("markers", "any_kernel: this test needs nothing that the host's kernel lacks, and runs beside the VM")
     config.addinivalue_line("markers", "ceph: this test needs a Ceph cluster beside the VM")
     config.pluginmanager.register(in_vm.VmSide(config) if in_vm.is_inside() else in_vm.HostSide(config))
 
@@ -137,9 +138,10 @@ def libvirt():
 
 @pytest.fixture(scope="session")
 def guest(libvirt):
-    """A running guest under KVM, as the storage VM's processor has SVM; ten times as fast as emulation in emulation."""
-    load("kvm_amd")
-    made = Guest(pathlib.Path("/run/guest"), virt_type="kvm", libvirt=libvirt)
+    """A running guest. In the VM under KVM, as its processor has SVM; ten times as fast as emulation in emulation."""
+    if in_vm.in_the_vm():
+        load("kvm_amd")
+    made = Guest(pathlib.Path("/run/guest"), virt_type="kvm" if in_vm.in_the_vm() else None, libvirt=libvirt)
     made.start(timeout=240)  # 15 s are usual, but a busy host makes all of them many
     yield made
     made.destroy()

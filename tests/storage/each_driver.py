@@ -69,7 +69,7 @@ def lvm(get: Callable, _: pathlib.Path, __: int) -> Ready:
     return Ready({"driver_volume_type": "local", "serial": str(uuid.uuid4())[:20], "data": {"device_path": str(path)}})
 
 
-KINDS = (iscsi, fibre_channel, nvmeof, nfs, quobyte, lvm)
+KINDS = (iscsi, fibre_channel, nvmeof, nfs, pytest.param(quobyte, marks=pytest.mark.any_kernel), lvm)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)

@@ -28,17 +28,19 @@ import image
 import pytest
 from ceph import USER, CephCluster
 from namespaces import NamespaceError, why_impossible
+from storage_namespaces import StorageNamespaces
 from storage_vm import SHARE, StorageVm, StorageVmError
 
 HERE = pathlib.Path(__file__).resolve().parent
-INSIDE = "AIOLOS_STORAGE_VM"  # set in the VM's environment
+INSIDE = "AIOLOS_STORAGE_VM"  # set in the environment of the tests: where they are
+VM, NAMESPACES = "vm", "namespaces"
 VMS = 2
 TEST_LIMIT = 600  # seconds for one test with its fixtures
 # Seconds after which a VM is asked something that tells nothing: once in a while an emulated processor that waits for its
 # timer sleeps on (the kernel's log: "timer wakeup didn't happen"), until another interrupt wakes it.
 NUDGE = 10
 # What a test takes on a quiet machine, by its file, where that is more or less than of others.
-SECONDS = {"test_aio_budget.py": 40, "test_crash.py": 24, "test_krbd.py": 21, "test_fibre_channel.py": 16,
+SECONDS = {"test_aio_budget.py": 50, "test_crash.py": 24, "test_krbd.py": 21, "test_fibre_channel.py": 16,
            "test_local.py": 14, "test_nvmeof.py": 13, "test_iscsi.py": 11.5}
 SECONDS_OF_OTHERS = 9.5
 DISKS = {"nfs": "512M", "lvm": "1G"}
@@ -51,6 +53,11 @@ WHEN_STUCK = "ps -eo pid,stat,wchan:30,args | grep -v '\\]$'; dmesg | tail -n 30
 
 def is_inside() -> bool:
     return INSIDE in os.environ
+
+
+def in_the_vm() -> bool:
+    """Rather than in namespaces of the host."""
+    return os.environ[INSIDE] == VM
 
 
 class HostSide:
@@ -87,11 +94,17 @@ class HostSide:
     def begin(self, items: list[pytest.Item]) -> None:
         image.build()  # of the guest that tests run in the VM, where nothing can be downloaded
         self.runs = []
-        self.runs += [VmRun(self.config, share, self.runs) for share in shares_of(items)]
+        of_any_kernel = [item for item in items if item.get_closest_marker("any_kernel")]
+        for share in shares_of([item for item in items if item not in of_any_kernel]):
+            self.runs.append(VmRun(self.config, share, self.runs))
+        if of_any_kernel:
+            self.runs.append(VmRun(self.config, of_any_kernel, self.runs, where=NAMESPACES))
         for run in self.runs:
-            run.start()
+            run.launch()
+        for run in self.runs:
+            run.begin()
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
-        terminal.write_line("storage VMs: booted in " + ", ".join(f"{run.vm.boot_seconds:.1f} s" for run in self.runs))
+        terminal.write_line("storage VMs: ready in " + ", ".join(f"{run.vm.boot_seconds:.1f} s" for run in self.runs))
 
     def report(self, data: dict) -> pytest.TestReport:
         report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
@@ -105,15 +118,16 @@ class HostSide:
 
 
 class VmRun:
-    """Some tests, in their order, in a VM of their own."""
+    """Some tests, in their order, in a VM of their own, or in namespaces in its place."""
 
-    def __init__(self, config: pytest.Config, items: list[pytest.Item], runs: list[VmRun]):
+    def __init__(self, config: pytest.Config, items: list[pytest.Item], runs: list[VmRun], where: str = VM):
         """runs: this one and those beside it."""
         self.config = config
         self.left = items  # that nobody has asked for yet
         self.runs = runs
         self.cluster: CephCluster | None = None
-        self.vm: StorageVm | None = None
+        self.vm: StorageVm | StorageNamespaces | None = None
+        self.where = where
         self.pytest_id = 0
         self.reports = None
         self.broken = ""  # why no VM can run any of them
@@ -122,13 +136,23 @@ class VmRun:
         return item in self.left
 
     def start(self) -> None:
-        """Boot the VM and begin with the tests that are left."""
+        self.launch()
+        self.begin()
+
+    def launch(self) -> None:
+        """Begin to boot the VM."""
         told = self.start_cluster() if any(item.get_closest_marker("ceph") for item in self.left) else {}
         within = self.cluster.network if self.cluster else None
-        self.vm = StorageVm(memory_mib=MEMORY_MIB, disks=DISKS, within=within).start()
-        (self.vm.share / CLUSTER).write_text(json.dumps(told))
+        made = StorageVm(memory_mib=MEMORY_MIB, disks=DISKS, within=within) if self.where == VM else StorageNamespaces()
+        made.launch()
+        self.vm = made
+        (made.share / CLUSTER).write_text(json.dumps(told))
+
+    def begin(self) -> None:
+        """Begin with the tests that are left, once it has booted."""
+        self.vm.wait_ready()
         # No plugin is loaded by itself: to look for them takes an emulated processor several seconds.
-        command = ["env", f"{INSIDE}=1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
+        command = ["env", f"{INSIDE}={self.where}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
                    *(f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ),
                    "/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q",
                    f"--rootdir={self.config.rootpath}", *map(argument_of, self.left)]

@@ -12,7 +12,7 @@ import signal
 
 from harness import DONE, domain_disks
 from host_state import mounts
-from tools import MIB, Managed, load, run, wait_for
+from tools import MIB, Managed, run, wait_for
 
 HERE = pathlib.Path(__file__).resolve().parent
 # The first two places in which Aiolos looks for a program.
@@ -130,13 +130,11 @@ class Quobyte(Managed):
     folder = pathlib.Path("/run/quobyte/registry.example/volume")
 
     def open(self) -> None:
-        load("fuse")
         self.folder.mkdir(parents=True)
         self.undo(run, "rm", "-r", "/run/quobyte")
         client = PROGRAMS / "mount.quobyte"
         client.symlink_to(HERE / "mount.quobyte")
         self.undo(client.unlink)
-        run(client, "--help")  # an emulated processor takes several seconds to compile what it imports; once is enough
         self.undo(self.kill_clients)
 
     @staticmethod
@@ -151,6 +149,10 @@ class Quobyte(Managed):
     def kill_clients(self) -> None:
         """The mount stays, and every access fails with ENOTCONN from then on."""
         self.signal_clients(signal.SIGKILL)
+        self.wait_for_no_client()
+
+    def wait_for_no_client(self) -> None:
+        """They end a moment after their mounts."""
         wait_for(lambda: not self.clients(), "the clients to end")
 
     def signal_clients(self, number: signal.Signals) -> None:

@@ -14,6 +14,7 @@ from shares import Attaching, StandIn, killer, mounted_at, preallocated, qcow2, 
 from tools import MIB, in_time, run
 
 SYSTEMD = pathlib.Path("/run/systemd/system")
+pytestmark = pytest.mark.any_kernel
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_file_is_attached_native_written_and_detached(host):
     verify_io(host.guest, host.disk("full"))
     host.detach()
     host.assert_nothing_left()
-    assert not host.share.clients()
+    host.share.wait_for_no_client()
 
 
 def test_two_files_share_a_mount_and_the_last_one_unmounts(host):
@@ -64,7 +65,7 @@ def test_failed_validation_is_a_failed_connect(host, tmp_path):
     error = host.attach(host.volume("v"), expect=FAILED).error()
     assert "size 4096 instead of 0" in error["message"]
     host.assert_nothing_left()
-    assert not host.share.clients()
+    host.share.wait_for_no_client()
 
 
 def test_unknown_volume_is_what_the_client_says(host):
@@ -173,4 +174,4 @@ def test_killed_while_mounting_or_unmounting_is_undone_by_detach(host, program, 
         assert len(host.held()) == 1
     assert host.detach().status == DONE
     host.assert_nothing_left()
-    assert not host.share.clients()
+    host.share.wait_for_no_client()

@@ -7,6 +7,7 @@ import pathlib
 import socket
 
 import pytest
+from exported import verify_io
 from host_state import host_state, state_difference
 from tools import MIB, StorageError, run, size_of, wait_for, write_direct
 
@@ -197,8 +198,7 @@ def test_guest_writes_to_an_iscsi_lun(guest, iscsi, initiator, volume, tmp_path)
       <source dev='{initiator.disk(iscsi, 0, lun)}'/><target dev='vdb' bus='virtio'/><serial>lun</serial></disk>""")
     guest.virsh("attach-device", guest.name, str(definition), "--live")
     device = guest.wait_disk("lun")
-    guest.check(f"fio --name=verify --filename={device} --rw=randwrite --bs=64k --size=4M --iodepth=8 --ioengine=libaio "
-                "--direct=1 --verify=crc32c --do_verify=1 --verify_fatal=1", timeout=120)
+    verify_io(guest, device)
     guest.check(f"tr '\\0' Z </dev/zero | dd of={device} bs=64k count=16 iflag=fullblock conv=fsync 2>&1")
     assert volume.content(0, MIB) == b"Z" * MIB
     guest.virsh("detach-device", guest.name, str(definition), "--live")

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -41,7 +40,7 @@ def build(state: pathlib.Path | None = None) -> VmImage:
     """The image, built first unless that was done before. Safe to call from several processes."""
     folder = (state or image.state_folder()) / "storage-vm"
     folder.mkdir(parents=True, exist_ok=True)
-    built = VmImage(folder / "vmlinuz", folder / "initrd", folder / "layer")
+    built = VmImage(folder / "vmlinux", folder / "initrd", folder / "layer")
     stamp = folder / "stamp.json"
     with image.locked(folder / "lock"):
         if not layer.is_current(stamp, inputs()):
@@ -65,11 +64,11 @@ def inputs() -> str:
 
 
 def write_kernel(built: VmImage) -> str:
-    """Place the kernel where QEMU finds it; its version."""
+    """Place the kernel, uncompressed, where QEMU finds it; its version."""
     kernels = list((built.layer / "boot").glob("vmlinuz-*"))
     if len(kernels) != 1:
         raise ImageError(f"expected one kernel in {built.layer}/boot, found {len(kernels)}")
-    shutil.copyfile(kernels[0], built.kernel)
+    built.kernel.write_bytes(image.uncompressed(kernels[0].read_bytes()))
     return kernels[0].name.removeprefix("vmlinuz-")
 
 
