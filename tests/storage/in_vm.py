@@ -40,9 +40,9 @@ TEST_LIMIT = 600  # seconds for one test with its fixtures
 # timer sleeps on (the kernel's log: "timer wakeup didn't happen"), until another interrupt wakes it.
 NUDGE = 10
 # What a test takes on a quiet machine, by its file, where that is more or less than of others.
-SECONDS = {"test_aio_budget.py": 50, "test_crash.py": 24, "test_krbd.py": 21, "test_fibre_channel.py": 16,
-           "test_local.py": 14, "test_nvmeof.py": 13, "test_iscsi.py": 11.5}
-SECONDS_OF_OTHERS = 9.5
+SECONDS = {"test_aio_budget.py": 38, "test_crash.py": 20, "test_krbd.py": 17, "test_fibre_channel.py": 12.5,
+           "test_local.py": 11, "test_nvmeof.py": 12.5, "test_iscsi.py": 12, "test_nfs.py": 10.5}
+SECONDS_OF_OTHERS = 6.5
 DISKS = {"nfs": "512M", "lvm": "1G"}
 MEMORY_MIB = 3072
 REPORTS, LOG, CLUSTER = "reports.jsonl", "pytest.log", "ceph.json"
@@ -94,7 +94,8 @@ class HostSide:
     def begin(self, items: list[pytest.Item]) -> None:
         image.build()  # of the guest that tests run in the VM, where nothing can be downloaded
         self.runs = []
-        of_any_kernel = [item for item in items if item.get_closest_marker("any_kernel")]
+        can_be_beside = not why_impossible()
+        of_any_kernel = [item for item in items if can_be_beside and item.get_closest_marker("any_kernel")]
         for share in shares_of([item for item in items if item not in of_any_kernel]):
             self.runs.append(VmRun(self.config, share, self.runs))
         if of_any_kernel:

@@ -10,9 +10,10 @@ import os
 import pathlib
 import signal
 
+import in_vm
 from harness import DONE, domain_disks
 from host_state import mounts
-from tools import MIB, Managed, run, wait_for
+from tools import MIB, Managed, load, run, wait_for
 
 HERE = pathlib.Path(__file__).resolve().parent
 # The first two places in which Aiolos looks for a program.
@@ -130,6 +131,8 @@ class Quobyte(Managed):
     folder = pathlib.Path("/run/quobyte/registry.example/volume")
 
     def open(self) -> None:
+        if in_vm.in_the_vm():
+            load("fuse")  # which elsewhere comes by itself with /dev/fuse
         self.folder.mkdir(parents=True)
         self.undo(run, "rm", "-r", "/run/quobyte")
         client = PROGRAMS / "mount.quobyte"
