@@ -33,8 +33,8 @@ END_ALL = signal.SIGUSR1  # as the reaper knows it
 # Shared, so that what is mounted later is seen in the mount namespace of libvirt's daemon, too.
 SETUP = """\
 mount -t tmpfs -o mode=755 storage-test /run
-mkdir /run/share /run/lock /run/upper /run/work /run/tmp
-mount --bind "{share}" /run/share
+mkdir {inside} /run/lock /run/upper /run/work /run/tmp
+mount --bind "{share}" {inside}
 mount -t overlay -o "lowerdir={layer}/usr:/usr,upperdir=/run/upper,workdir=/run/work" storage-test /usr
 mount --make-rshared /
 """
@@ -59,7 +59,7 @@ class StorageNamespaces(Managed):
         self.undo(shutil.rmtree, folder, ignore_errors=True)
         self.share = folder / "share"
         self.share.mkdir()
-        self._namespaces = Namespaces(setup=SETUP.format(share=self.share, layer=built.layer))
+        self._namespaces = Namespaces(setup=SETUP.format(share=self.share, inside=SHARE, layer=built.layer))
         try:
             self._namespaces.open()
         except NamespaceError as error:

@@ -8,7 +8,7 @@
             initiator.login(target)
             path = initiator.disk(target, 0, lun)
             ...
-            initiator.logout(target)
+            initiator.forget_all()
             wait_for_host_state(before)
 
 Everything here is a context manager that takes away what it made, whatever state a test has left it in. The targets
@@ -334,13 +334,6 @@ class Initiator(Managed):
                     run(*node, "-o", "update", "-n", f"node.session.auth.{key}", "-v", value)
             run(*node, "--login")
 
-    def logout(self, target: IscsiTarget) -> None:
-        run("iscsiadm", "-m", "node", "-T", target.iqn, "--logout")
-        run("iscsiadm", "-m", "node", "-T", target.iqn, "-o", "delete")
-
-    def rescan(self, target: IscsiTarget) -> None:
-        run("iscsiadm", "-m", "node", "-T", target.iqn, "-R")
-
     def disk(self, target: IscsiTarget, path: int, number: int) -> pathlib.Path:
         """The by-path link of a LUN; waits until it is there."""
         link = pathlib.Path(f"/dev/disk/by-path/ip-{target.portals[path]}-iscsi-{target.iqn}-lun-{number}")
@@ -403,15 +396,6 @@ blacklist {{
         status = run("dmsetup", "status", "--target", "multipath", wwid, check=False).stdout
         return {(SYS / "dev/block" / number).resolve().name: "active" if state == "A" else "failed"
                 for number, state in re.findall(r" (\d+:\d+) ([AF]) ", status)}
-
-    def resize(self, wwid: str) -> None:
-        """The paths have been rescanned; the map keeps its size until it is told."""
-        shown = run("multipathd", "resize", "map", wwid).stdout
-        if shown.strip() != "ok":
-            raise StorageError(f"multipathd resize map {wwid}: {shown}")
-
-    def flush(self, wwid: str) -> None:
-        run("multipath", "-f", wwid)
 
 
 # --- Fibre Channel --------------------------------------------------------------------------------------------------
@@ -755,12 +739,6 @@ class VolumeGroup(Managed):
         run("lvcreate", "-y", "-n", name, "-V", f"{size}b", "-T", f"{self.name}/{pool}")
         return self.device(name)
 
-    def snapshot(self, origin: str, name: str) -> pathlib.Path:
-        """Of a thin volume. It would start inactive."""
-        run("lvcreate", "-y", "-s", "-n", name, f"{self.name}/{origin}")
-        run("lvchange", "-a", "y", "-K", f"{self.name}/{name}")
-        return self.device(name)
-
     def grow(self, name: str, size: int) -> None:
         run("lvextend", "-L", f"{size}b", f"{self.name}/{name}")
 
@@ -769,7 +747,3 @@ class VolumeGroup(Managed):
 
     def device(self, name: str) -> pathlib.Path:
         return pathlib.Path("/dev") / self.name / name
-
-    def data_percent(self, name: str) -> float:
-        """How much of a thin volume or a pool is in use."""
-        return float(run("lvs", "--noheadings", "-o", "data_percent", f"{self.name}/{name}").stdout)

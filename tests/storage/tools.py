@@ -78,13 +78,6 @@ def size_of(device: os.PathLike | str) -> int:
     return int(read(SYS / "class/block" / os.path.basename(os.path.realpath(device)) / "size")) * 512
 
 
-def write_direct(device: os.PathLike | str, length: int = MIB, offset: int = 0, byte: int = 0xA5) -> None:
-    """Fill a range with one byte through O_DIRECT, and verify it; StorageError on any I/O error."""
-    shown = run("qemu-io", "-f", "raw", "-t", "none", "-c", f"write -P {byte} {offset} {length}", "-c",
-                f"read -P {byte} {offset} {length}", device, timeout=120).stdout
-    if "failed" in shown:
-        raise StorageError(f"qemu-io on {device}: {shown}")
-
 
 def end_process(name: str, stop: Callable[[], object], timeout: float = 10) -> None:
     """Ask a daemon of this name to end; kill it if it does not."""
