@@ -91,8 +91,9 @@ Result<GuestMachine> find_guest_machine(const std::string& folder, const Tempora
 
 std::vector<std::string> guest_command(const GuestMachine& machine, const GuestOptions& options) {
   std::vector<std::string> argv = bare_guest(machine, options.memory_mib, "");
-  argv.insert(argv.end(), {"-chardev", fmt::format("socket,id=control,path={},server=on,wait=off", options.control),
-                           "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=control,name=aiolos.control"});
+  argv.insert(argv.end(),
+              {"-chardev", fmt::format("socket,id=control,path={},server=on,wait=off", options.control), "-device",
+               "virtio-serial-pci", "-device", "virtserialport,chardev=control,name=aiolos.control"});
   const unsigned iothreads = iothreads_for(options.disks.size(), options.iothreads);
   add_iothreads(argv, iothreads);
   for (std::size_t i = 0; i < options.disks.size(); ++i)

@@ -348,7 +348,10 @@ class Guest:
     <memballoon model='none'/>
     <serial type='file'><source path={quoteattr(str(self.console_log))}/><target port='0'/></serial>
     {self.devices}
-    <channel type='unix'><source mode='bind' path={quoteattr(str(self.control_socket))}/><target type='virtio' name='{CONTROL_PORT}'/></channel>
+    <channel type='unix'>
+      <source mode='bind' path={quoteattr(str(self.control_socket))}/>
+      <target type='virtio' name='{CONTROL_PORT}'/>
+    </channel>
   </devices>
 </domain>
 """

@@ -87,7 +87,7 @@ class StorageNamespaces(Managed):
 
     def send(self, command: str, timeout: float) -> int:
         """Begin a command without waiting for it; what answer() wants."""
-        line = self._namespaces.command(sys.executable, REAPER, "timeout", "--signal=KILL", str(timeout), "env", "TMPDIR=/run/tmp",
+        line = self._namespaces.command(sys.executable, REAPER, "timeout", "--signal=KILL", timeout, "env", "TMPDIR=/run/tmp",
                                         "sh", "-c", command)
         process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self._begun[process.pid] = process

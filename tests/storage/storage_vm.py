@@ -288,8 +288,8 @@ class StorageVm:
         # and FSRM off: the kernel would zero and copy memory byte by byte, which are so many steps to TCG. SMAP off: each
         # access to a program's memory would end a translated block twice.
         arguments = ["-machine", "q35,sata=off,smbus=off,hpet=off", "-accel", "tcg,thread=multi,tb-size=1024",
-                     "-cpu", "max,avx=off,avx2=off,erms=off,fsrm=off,smap=off,smep=off", "-smp", "1,maxcpus=2", "-m", str(self.memory_mib),
-                     "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                     "-cpu", "max,avx=off,avx2=off,erms=off,fsrm=off,smap=off,smep=off", "-smp", "1,maxcpus=2",
+                     "-m", str(self.memory_mib), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                      "-kernel", str(built.kernel), "-initrd", str(built.initrd),
                      "-append", " ".join([*KERNEL_ARGUMENTS, f"tsc_early_khz={tsc_khz()}"]),
                      "-serial", f"file:{self._folder}/console.log",
