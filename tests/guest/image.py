@@ -92,7 +92,8 @@ def uncompressed(kernel: bytes) -> bytes:
     else:
         found = subprocess.run([program("lz4"), "-dc"], input=payload, capture_output=True, timeout=120).stdout
     if not found.startswith(b"\x7fELF"):
-        raise ImageError(f"cannot decompress the kernel, which begins with {payload[:6].hex(' ')}")
+        raise ImageError(f"cannot decompress the kernel: its payload begins with {payload[:6].hex(' ')}, which is none of xz, "
+                         "gzip and lz4; teach uncompressed() in tests/guest/image.py what it is")
     return found
 
 

@@ -5,12 +5,13 @@
         status, stdout, stderr = machine.run("mount.quobyte ...")
 
 This host's processors run there, ten times as fast as the VM's emulated one. /run is empty, the storage tools lie over /usr
-as they do in the VM, and what is written below these two is gone with the last process. Processes are the host's: those
-that were started here are ended.
+as they do in the VM, and what is written below these two is gone with the last process. Processes are the host's: a
+command that still runs when this is closed is ended with all that it has started.
 """
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import shutil
 import signal
@@ -29,6 +30,7 @@ from storage_vm import SHARE, Result, StorageVmError  # noqa: E402
 
 REAPER = HERE.parent / "guest/reaper.py"
 END_ALL = signal.SIGUSR1  # as the reaper knows it
+ENDING = 30  # seconds that it may take; what waits for a file system that hangs stays for ever
 
 # Shared, so that what is mounted later is seen in the mount namespace of libvirt's daemon, too.
 SETUP = """\
@@ -79,10 +81,11 @@ class StorageNamespaces(Managed):
         self.close()
 
     def end_all(self) -> None:
-        """The commands that still run, and all that they and those before left behind."""
+        """The commands that still run, with all that they have started. What ended by itself has cleaned up after itself."""
         for process in self._begun.values():
             process.send_signal(END_ALL)
-            process.communicate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=ENDING)
         self._begun.clear()
 
     def send(self, command: str, timeout: float) -> int:
