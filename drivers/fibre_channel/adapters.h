@@ -35,6 +35,9 @@ struct Adapter {
   std::vector<RemotePort> remote_ports;
 
   bool is_online() const { return state == "Online"; }
+  /// Its link is up, and it is not through with the fabric yet, as after a LIP: libfc calls that Offline, lpfc
+  /// Bypassed.
+  bool is_logging_in() const { return state == "Offline" || state == "Bypassed"; }
   /// The remote port of that name; nullptr if the adapter never saw it.
   const RemotePort* find(std::string_view port_name) const;
   /// "host3 (0x10...)".

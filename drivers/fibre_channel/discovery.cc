@@ -16,7 +16,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kScanInterval = 2s;  // as os-brick
-// How long a target port may be Blocked after a LIP until it is back; 10 s were seen.
+// How long after a LIP an adapter may log in and a target port be Blocked until it is back; 10 s were seen.
 constexpr auto kBlockedTimeout = 15s;
 
 bool is_open(const Route& route) { return route.state == Route::State::open; }
@@ -26,14 +26,17 @@ std::vector<Route> read_routes(const scsi::Sysfs& sysfs, const VolumeAddress& vo
   return routes_to(volume, read_adapters(sysfs));
 }
 
-/// Waits while all of the volume's ports that could come back are Blocked. @return false if none has come back.
-bool wait_for_blocked_ports(sdk::Call& call, const scsi::Sysfs& sysfs, const VolumeAddress& volume) {
+/// Waits while all adapters still log in, or all of the volume's ports that could come back are Blocked.
+/// @return false if none has come back.
+bool wait_for_blocked_routes(sdk::Call& call, const scsi::Sysfs& sysfs, const VolumeAddress& volume) {
   const auto has_settled = [&] {
-    const std::vector<Route> routes = read_routes(sysfs, volume);
+    const std::vector<Adapter> adapters = read_adapters(sysfs);
+    if (is_logging_in(volume, adapters)) return false;
+    const std::vector<Route> routes = routes_to(volume, adapters);
     return std::any_of(routes.begin(), routes.end(), is_open) || std::none_of(routes.begin(), routes.end(), is_blocked);
   };
   if (has_settled()) return true;
-  call.info("all target ports of the volume are Blocked: waiting for one");
+  call.info("the volume's target ports are Blocked, or this host's adapters are logging in: waiting for one");
   return scsi::wait_until(kBlockedTimeout, has_settled);
 }
 
@@ -182,8 +185,8 @@ std::vector<scsi::Path> present_paths(const scsi::Sysfs& sysfs, const VolumeAddr
 
 Result<std::vector<scsi::Path>> find_paths(sdk::Call& call, const scsi::Sysfs& sysfs, const VolumeAddress& volume,
                                            const Search& search) {
+  const int attempts = wait_for_blocked_routes(call, sysfs, volume) ? search.attempts : 1;
   AIOLOS_CHECK(check_adapters(volume, read_adapters(sysfs)));
-  const int attempts = wait_for_blocked_ports(call, sysfs, volume) ? search.attempts : 1;
   AIOLOS_CHECK(remove_leftovers(call, sysfs, volume));
   Look found;
   for (int attempt = 0; attempt < attempts && !found.enough(search); ++attempt) {

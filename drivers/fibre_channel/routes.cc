@@ -66,6 +66,12 @@ std::vector<Adapter> without_target_ports(const VolumeAddress& volume, const std
   return found;
 }
 
+bool is_logging_in(const VolumeAddress& volume, const std::vector<Adapter>& adapters) {
+  const std::vector<Adapter> ours = allowed(volume, adapters);
+  return std::none_of(ours.begin(), ours.end(), [](const Adapter& adapter) { return adapter.is_online(); }) &&
+         std::any_of(ours.begin(), ours.end(), [](const Adapter& adapter) { return adapter.is_logging_in(); });
+}
+
 Result<void> check_adapters(const VolumeAddress& volume, const std::vector<Adapter>& adapters) {
   if (adapters.empty())
     return sdk::fail(ErrorKind::configuration, "this host has no Fibre Channel HBA",

@@ -39,6 +39,10 @@ std::vector<Route> routes_to(const VolumeAddress& volume, const std::vector<Adap
 /// volumes.
 std::vector<Adapter> without_target_ports(const VolumeAddress& volume, const std::vector<Adapter>& adapters);
 
+/// Whether no adapter that may reach the volume is online, and one may soon be. Where another is, one that says so for
+/// ever (switched off, say) is not to be waited for.
+bool is_logging_in(const VolumeAddress& volume, const std::vector<Adapter>& adapters);
+
 /// Whether an adapter may be asked for the volume at all. @return ErrorKind::configuration if this host has no adapter,
 /// ErrorKind::bad_input if the volume is for other initiators, ErrorKind::storage if those it is for are not online.
 Result<void> check_adapters(const VolumeAddress& volume, const std::vector<Adapter>& adapters);

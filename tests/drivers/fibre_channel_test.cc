@@ -169,6 +169,22 @@ TEST_F(FibreChannelHost, RoutesSayWhichCanBeScannedAndWhyNot) {
   EXPECT_EQ(routes[3].address, std::nullopt);
 }
 
+TEST_F(FibreChannelHost, AdaptersThatLogInAreWaitedForWhereNoneIsOnline) {
+  const auto waits = [&] { return is_logging_in(volume_, adapters()); };
+  EXPECT_FALSE(waits()) << "there is none";
+  add_hba("host1", kFirstHba, "Linkdown");
+  EXPECT_FALSE(waits());
+  add_hba("host2", kSecondHba, "Bypassed");  // lpfc's word; libfc's is below
+  EXPECT_TRUE(waits());
+  volume_.initiators = {{kFirstHba, {kFirstPort}}};
+  EXPECT_FALSE(waits()) << "host2 is not to reach the volume";
+  add_hba("host1", kFirstHba, "Offline");
+  EXPECT_TRUE(waits());
+  volume_.initiators = {};
+  add_hba("host2", kSecondHba, "Online");
+  EXPECT_FALSE(waits()) << "host1 may be switched off";
+}
+
 TEST_F(FibreChannelHost, RoutesAreThoseOfTheInitiatorTargetMap) {
   add_hba("host1", kFirstHba, "Online");
   add_hba("host2", kSecondHba, "Online");
