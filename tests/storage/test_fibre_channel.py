@@ -36,7 +36,7 @@ def leaves_nothing(lun, aiolos):
 # --- one path ---------------------------------------------------------------------------------------------------------
 
 
-def test_attach_write_detach(lun, other_volume, aiolos, guest, leaves_nothing):
+def test_attach_write_extend_detach(lun, other_volume, aiolos, guest, leaves_nothing):
     lun.fibre_channel.map(other_volume)
     first = aiolos.attach(lun, "--json").json()
     assert source_of(guest) == pathlib.Path(f"/dev/disk/by-id/scsi-{lun.volume.wwid}")
@@ -47,6 +47,13 @@ def test_attach_write_detach(lun, other_volume, aiolos, guest, leaves_nothing):
     write_pattern(guest, device)
     assert lun.volume.content(0, MIB) == b"Z" * MIB
     assert aiolos.attach(lun, "--json").json()["xml"] == first["xml"], "attaching again is another answer"
+
+    too_early = aiolos.extend(96 * MIB, "--json", expect=FAILED).error()
+    assert "less than the 100663296 asked for" in too_early["message"]
+    lun.volume.grow(96 * MIB)
+    aiolos.extend(96 * MIB)
+    assert guest.check(f"blockdev --getsize64 {device}").strip() == str(96 * MIB)
+
     aiolos.detach()
     aiolos.detach()
     assert scsi_disks() == []
@@ -62,7 +69,7 @@ def two_paths(lun, multipath, aiolos):
     return multipath
 
 
-def test_multipath_goes_on_while_a_path_is_lost(two_paths, lun, aiolos, guest, leaves_nothing):
+def test_multipath_goes_on_while_a_path_is_lost_and_extends_once_it_is_back(two_paths, lun, aiolos, guest, leaves_nothing):
     aiolos.attach(lun)
     assert source_of(guest) == pathlib.Path(f"/dev/disk/by-id/dm-uuid-mpath-{lun.volume.wwid}")
     two_paths.wait_map(lun.volume.wwid, paths=2)
@@ -72,8 +79,14 @@ def test_multipath_goes_on_while_a_path_is_lost(two_paths, lun, aiolos, guest, l
                 "cp /tmp/fio /tmp/bad; done; touch /tmp/stopped) >/dev/null 2>&1 &")
     lun.fibre_channel.pull(0)
     two_paths.wait_map(lun.volume.wwid, paths=1)
+    lun.volume.grow(96 * MIB)
+    refused = aiolos.extend(96 * MIB, "--json", expect=REFUSED).error()
+    assert f"target port 0x{lun.fibre_channel.target_wwpn(0)} at" in refused["message"]
     lun.fibre_channel.plug(0)
     two_paths.wait_map(lun.volume.wwid, paths=2)
+    # multipathd notices a path that is back in its own time.
+    wait_for(lambda: aiolos.extend(96 * MIB, expect=None).status == DONE, "the path to be back", timeout=90)
+    assert guest.check(f"blockdev --getsize64 {device}").strip() == str(96 * MIB)
     guest.check("touch /tmp/stop; while [ ! -e /tmp/stopped ]; do sleep 0.2; done", timeout=120)
     guest.check("[ ! -e /tmp/bad ] || { cat /tmp/bad; exit 1; }")
     write_pattern(guest, device)
@@ -90,35 +103,6 @@ def test_multipath_is_taken_down_while_a_path_is_lost(two_paths, lun, aiolos, gu
     lun.fibre_channel.unmap(lun.number)
     lun.fibre_channel.plug(0)
     lun.fibre_channel.wait_online(0)
-
-
-# --- growing ----------------------------------------------------------------------------------------------------------
-
-
-def test_extend_one_path(lun, aiolos, guest, leaves_nothing):
-    aiolos.attach(lun)
-    device = guest.wait_disk(lun.serial)
-    too_early = aiolos.extend(96 * MIB, "--json", expect=FAILED).error()
-    assert "less than the 100663296 asked for" in too_early["message"]
-    lun.volume.grow(96 * MIB)
-    aiolos.extend(96 * MIB)
-    assert guest.check(f"blockdev --getsize64 {device}").strip() == str(96 * MIB)
-    aiolos.detach()
-
-
-def test_extend_multipath_not_while_a_path_is_down(two_paths, lun, aiolos, guest, leaves_nothing):
-    aiolos.attach(lun)
-    device = guest.wait_disk(lun.serial)
-    lun.volume.grow(96 * MIB)
-    lun.fibre_channel.pull(1)
-    wait_for(lambda: not lun.fibre_channel.is_online(1), "the port to be blocked")
-    refused = aiolos.extend(96 * MIB, "--json", expect=REFUSED).error()
-    assert f"target port 0x{lun.fibre_channel.target_wwpn(1)} at" in refused["message"]
-    lun.fibre_channel.plug(1)
-    # multipathd notices a path that has failed, and one that is back, in its own time.
-    wait_for(lambda: aiolos.extend(96 * MIB, expect=None).status == DONE, "the path to be back", timeout=90)
-    assert guest.check(f"blockdev --getsize64 {device}").strip() == str(96 * MIB)
-    aiolos.detach()
 
 
 # --- another volume, or none ------------------------------------------------------------------------------------------

@@ -80,26 +80,27 @@ def at_most(aiolos):
 # --- one path ---------------------------------------------------------------------------------------------------------
 
 
-def test_attach_write_detach(guest, lun, aiolos, leaves_nothing):
+def test_attach_write_extend_detach(guest, iscsi, lun, other_volume, aiolos, leaves_nothing):
+    iscsi.map(other_volume)
     first = aiolos.attach(lun, "--json").json()
     assert source_of(guest) == pathlib.Path(f"/dev/disk/by-id/scsi-{lun.volume.wwid}")
     assert first["aio"]["mode"] == "native"
-    assert len(scsi_disks()) == 1
+    assert len(scsi_disks()) == 1, "the other LUN was scanned, too"
     again = aiolos.attach(lun, "--json").json()
     assert (again["xml"], again["aio"]["mode"]) == (first["xml"], "native")
 
-    verify_io(guest, guest.wait_disk(lun.serial))
-    write_pattern(guest, guest.wait_disk(lun.serial))
+    device = guest.wait_disk(lun.serial)
+    verify_io(guest, device)
+    write_pattern(guest, device)
     assert lun.volume.content(0, MIB) == b"Z" * MIB
+
+    assert "grow" in aiolos.extend(96 * MIB, "--json", expect=FAILED).error()["next"]
+    lun.volume.grow(96 * MIB)
+    aiolos.extend(96 * MIB)
+    assert int(guest.check(f"cat /sys/block/{device.removeprefix('/dev/')}/size")) * 512 == 96 * MIB
+
     aiolos.detach()
     guest.wait_no_disk(lun.serial)
-    aiolos.detach()
-
-
-def test_only_the_volumes_lun_is_scanned(iscsi, lun, other_volume, aiolos, leaves_nothing):
-    iscsi.map(other_volume)
-    aiolos.attach(lun)
-    assert len(scsi_disks()) == 1
     aiolos.detach()
 
 
@@ -134,17 +135,6 @@ def test_a_session_in_use_by_another_lun_stays(guest, iscsi, lun, other_volume, 
     (SYS / f"class/scsi_host/{host}/scan").write_text(f"0 0 {second}")
     aiolos.detach()
     assert len(sessions()) == 1 and len(scsi_disks()) == 1
-
-
-def test_extend(guest, lun, aiolos, leaves_nothing):
-    aiolos.attach(lun)
-    refused = aiolos.extend(96 * MIB, "--json", expect=FAILED).error()
-    assert "grow" in refused["next"]
-    lun.volume.grow(96 * MIB)
-    aiolos.extend(96 * MIB)
-    device = guest.wait_disk(lun.serial)
-    assert int(guest.check(f"cat /sys/block/{device.removeprefix('/dev/')}/size")) * 512 == 96 * MIB
-    aiolos.detach()
 
 
 # --- logging in -------------------------------------------------------------------------------------------------------
@@ -359,25 +349,6 @@ def test_lock_of_a_killed_iscsiadm_is_taken_away(guest, lun, aiolos, leaves_noth
 # --- multipath --------------------------------------------------------------------------------------------------------
 
 
-def test_multipath_attach_write_detach(guest, multipath, multipath_lun, aiolos, multipath_leaves_nothing):
-    aiolos.attach(multipath_lun)
-    assert source_of(guest) == pathlib.Path(f"/dev/disk/by-id/dm-uuid-mpath-{multipath_lun.volume.wwid}")
-    assert len(sessions()) == 2 and len(scsi_disks()) == 2
-    multipath.wait_map(multipath_lun.volume.wwid, paths=2)
-    verify_io(guest, guest.wait_disk(multipath_lun.serial))
-    aiolos.detach()
-
-
-def test_multipath_discovers_the_other_portal(iscsi, multipath, volume, aiolos):
-    aiolos.configure(MULTIPATH)
-    lun = Lun(iscsi, volume)
-    before = host_state()
-    aiolos.attach(lun)
-    assert len(sessions()) == 2
-    aiolos.detach()
-    wait_for_host_state(before)
-
-
 @pytest.fixture
 def discovered(iscsi, multipath, volume, aiolos):
     """A volume whose other portal is told to those only who have the password for discovery."""
@@ -425,6 +396,8 @@ def test_multipath_with_a_dead_portal(guest, iscsi, multipath, multipath_lun, ai
 def test_multipath_survives_a_path_during_io(guest, iscsi, multipath, multipath_lun, aiolos, multipath_leaves_nothing):
     aiolos.attach(multipath_lun)
     wwid = multipath_lun.volume.wwid
+    assert source_of(guest) == pathlib.Path(f"/dev/disk/by-id/dm-uuid-mpath-{wwid}")
+    assert len(sessions()) == 2 and len(scsi_disks()) == 2
     device = guest.wait_disk(multipath_lun.serial)
     multipath.wait_map(wwid, paths=2)
     load = LOAD.format(device=device) + " --size=16M --time_based --runtime=12"
@@ -440,13 +413,17 @@ def test_multipath_survives_a_path_during_io(guest, iscsi, multipath, multipath_
     aiolos.detach()
 
 
-def test_multipath_extend(guest, multipath, multipath_lun, aiolos, multipath_leaves_nothing):
-    aiolos.attach(multipath_lun)
-    multipath.wait_map(multipath_lun.volume.wwid, paths=2)
-    multipath_lun.volume.grow(96 * MIB)
-    aiolos.extend(96 * MIB)
-    assert size_of(source_of(guest)) == 96 * MIB
-    aiolos.detach()
+def test_multipath_discovers_the_other_portal_and_extends(guest, iscsi, multipath, volume, aiolos):
+    aiolos.configure(MULTIPATH)
+    lun = Lun(iscsi, volume)
+    with unchanged_host(aiolos):
+        aiolos.attach(lun)
+        assert len(sessions()) == 2
+        multipath.wait_map(volume.wwid, paths=2)
+        volume.grow(96 * MIB)
+        aiolos.extend(96 * MIB)
+        assert size_of(source_of(guest)) == 96 * MIB
+        aiolos.detach()
 
 
 def test_multipath_without_multipathd_uses_one_path(guest, iscsi, volume, aiolos):

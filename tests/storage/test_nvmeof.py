@@ -67,7 +67,7 @@ def test_conformance(namespace, host_as_before, tmp_path):
 # --- attached to a guest ----------------------------------------------------------------------------------------------
 
 
-def test_attach_write_detach(namespace, aiolos, guest, leaves_nothing):
+def test_attach_write_extend_detach(namespace, aiolos, guest, leaves_nothing):
     first = aiolos.attach(namespace, "--json")
     assert first.json()["aio"]["mode"] == "native"
     assert controllers() == list(namespace.nvme.network.portals)
@@ -76,6 +76,13 @@ def test_attach_write_detach(namespace, aiolos, guest, leaves_nothing):
     write_pattern(guest, device)
     assert namespace.volume.content(0, MIB) == b"Z" * MIB
     assert source_of(aiolos.attach(namespace, "--json")) == source_of(first), "attaching again is another answer"
+
+    assert "grow the volume at the storage first" in aiolos.extend(96 * MIB, expect=FAILED).err
+    namespace.nvme.grow(namespace.volume, 96 * MIB)
+    aiolos.extend(96 * MIB)
+    assert size_of(source_of(first)) == 96 * MIB
+    wait_for(lambda: guest.check(f"blockdev --getsize64 {device}").strip() == str(96 * MIB), "the guest to see it")
+
     aiolos.detach()
     aiolos.detach()
     assert controllers() == []
@@ -127,17 +134,6 @@ def test_a_path_is_lost_and_comes_back(namespace, aiolos, guest, leaves_nothing)
     namespace.nvme.network.plug(0)
     wait_for(lambda: {read(path / "state") for path in (SYS / "class/nvme").glob("*")} == {"live"}, "both paths", 60)
     verify_io(guest, device)
-    aiolos.detach()
-
-
-def test_extend(namespace, aiolos, guest, leaves_nothing):
-    source = source_of(aiolos.attach(namespace, "--json"))
-    assert "grow the volume at the storage first" in aiolos.extend(96 * MIB, expect=FAILED).err
-    namespace.nvme.grow(namespace.volume, 96 * MIB)
-    aiolos.extend(96 * MIB)
-    assert size_of(source) == 96 * MIB
-    device = guest.wait_disk(namespace.serial)
-    wait_for(lambda: guest.check(f"blockdev --getsize64 {device}").strip() == str(96 * MIB), "the guest to see it")
     aiolos.detach()
 
 
