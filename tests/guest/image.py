@@ -247,8 +247,12 @@ class Cpio:
 
     def folders(self, name: str) -> None:
         for parent in list(pathlib.PurePosixPath(name).parents)[-2::-1]:
-            if str(parent) not in self.seen:
-                self.entry(str(parent), stat.S_IFDIR | 0o755, b"")
+            self.folder(str(parent), 0o755)
+
+    def folder(self, name: str, mode: int) -> None:
+        """Unless it is in it."""
+        if name not in self.seen:
+            self.entry(name, stat.S_IFDIR | mode, b"")
 
     def entry(self, name: str, mode: int, content: bytes, device: tuple[int, int] = (0, 0)) -> None:
         self.seen.add(name)
@@ -260,7 +264,8 @@ class Cpio:
     def write(self, target: pathlib.Path) -> None:
         self.entry("TRAILER!!!", 0, b"")
         part = target.with_suffix(".part")
-        part.write_bytes(b"".join(self.parts))
+        with open(part, "wb") as stream:
+            stream.writelines(self.parts)
         part.rename(target)
 
 

@@ -25,6 +25,7 @@ import ctypes
 import fcntl
 import json
 import mmap
+import os
 import pathlib
 import select
 import shutil
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 BOOT_TIMEOUT = 180  # seconds; 7 are usual
 SHARE = pathlib.Path("/run/share")  # where the VM has its share
+# Of the command that is tested in it.
+BUILD = pathlib.Path(os.environ["AIOLOS"]).parent.parent if os.environ.get("AIOLOS") else image.PROJECT / "build/dev"
 
 KERNEL_ARGUMENTS = [
     "console=ttyS0", "quiet", "net.ifnames=0",
@@ -134,7 +137,7 @@ class StorageVm:
         built = vm_image.build(self.state)
         self._launched = time.monotonic()
         with self._explained():
-            self._make_folder()
+            self._make_folder(built)
             self._start_qemu(built)
 
     def wait_ready(self, timeout: float = BOOT_TIMEOUT) -> None:
@@ -258,7 +261,7 @@ class StorageVm:
 
     # --- the machine --------------------------------------------------------------------------------------------
 
-    def _make_folder(self) -> None:
+    def _make_folder(self, built: vm_image.VmImage) -> None:
         runs = self.state / "storage-vm/run"
         runs.mkdir(parents=True, exist_ok=True)
         for old in runs.iterdir():  # of processes that were killed
@@ -268,6 +271,7 @@ class StorageVm:
         self._folder = pathlib.Path(tempfile.mkdtemp(dir=runs))
         self._lock = open(self._folder / "lock", "w", encoding="utf-8")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        vm_image.write_initrd(self._folder / "initrd", built, BUILD)
         self.share.mkdir()
         for name in ("init", "agent.py"):
             shutil.copy(HERE / "vm" / name, self.share)
@@ -298,7 +302,7 @@ class StorageVm:
         arguments = ["-machine", "q35,sata=off,smbus=off,hpet=off", "-accel", "tcg,thread=multi,tb-size=1024",
                      "-cpu", "max,avx=off,avx2=off,erms=off,fsrm=off,smap=off,smep=off,la57=off", "-smp", "1,maxcpus=2",
                      "-m", str(self.memory_mib), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-                     "-kernel", str(built.kernel), "-initrd", str(built.initrd),
+                     "-kernel", str(built.kernel), "-initrd", f"{self._folder}/initrd",
                      "-append", " ".join([*KERNEL_ARGUMENTS, f"tsc_early_khz={tsc_khz()}"]),
                      "-serial", f"file:{self._folder}/console.log",
                      "-device", "virtio-serial-pci", "-chardev", f"socket,id=control,fd={control.fileno()}",

@@ -38,7 +38,7 @@ def run(*command: object, timeout: float = 60, check: bool = True) -> subprocess
 
 
 @contextlib.contextmanager
-def in_time(limit: float = 20):
+def in_time(limit: float = 40):
     """What is done within waits for no dead server: the drivers' own bounds are below 12 seconds, the shortest of the
     tools' is 126. What is between is for the emulated processor, which others keep busy, too."""
     begun = time.monotonic()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the storage VM boots, made from Debian's packages and kept in the state folder: kernel, initramfs and a layer.
+"""What the storage VM boots, made from Debian's packages and kept in the state folder: a kernel and a layer.
 
 The layer (tests/guest/layer.py) has the storage tools and the kernel's modules. The VM lays it over this host's `/`, so
 nothing of it is installed here: open-iscsi, multipath-tools, rpcbind, nfs-kernel-server and lvm2 all come with units that
@@ -19,6 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "guest"))
 import image  # noqa: E402
 import layer  # noqa: E402
+import resident  # noqa: E402
 from image import ImageError, program  # noqa: E402
 
 # apt adds what these depend on and this host does not have installed.
@@ -32,7 +33,6 @@ BOOT_MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console",
 @dataclasses.dataclass(frozen=True)
 class VmImage:
     kernel: pathlib.Path
-    initrd: pathlib.Path
     layer: pathlib.Path
 
 
@@ -40,7 +40,7 @@ def build(state: pathlib.Path | None = None) -> VmImage:
     """The image, built first unless that was done before. Safe to call from several processes."""
     folder = (state or image.state_folder()) / "storage-vm"
     folder.mkdir(parents=True, exist_ok=True)
-    built = VmImage(folder / "vmlinux", folder / "initrd", folder / "layer")
+    built = VmImage(folder / "vmlinux", folder / "layer")
     stamp = folder / "stamp.json"
     with image.locked(folder / "lock"):
         if not layer.is_current(stamp, inputs()):
@@ -48,17 +48,14 @@ def build(state: pathlib.Path | None = None) -> VmImage:
             # kernel_package() first: it gets apt's lists where there are none. reinstall is for what this host has
             # already: its modules and tools have to be those of the layer's kernel, and to stay when the host's go.
             layer.unpack_packages([image.kernel_package(KERNEL_METAPACKAGE), *PACKAGES], built.layer, reinstall=True)
-            version = write_kernel(built)
-            index_modules(built.layer, version)
-            write_initrd(built.initrd, built.layer / "lib/modules" / version)
+            index_modules(built.layer, write_kernel(built))
             layer.write_stamp(stamp, inputs())
     return built
 
 
 def inputs() -> str:
     digest = hashlib.sha256()
-    for source in (HERE / "vm_image.py", HERE / "vm/initramfs_init", pathlib.Path(image.__file__),
-                   pathlib.Path(layer.__file__)):
+    for source in (HERE / "vm_image.py", pathlib.Path(image.__file__), pathlib.Path(layer.__file__)):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 
@@ -81,11 +78,13 @@ def index_modules(folder: pathlib.Path, version: str) -> None:
         raise ImageError(f"depmod ended with status {done.returncode}: {done.stderr}")
 
 
-def write_initrd(target: pathlib.Path, modules: pathlib.Path) -> None:
+def write_initrd(target: pathlib.Path, built: VmImage, tested: pathlib.Path) -> None:
+    """For each VM anew, as this host's programs and what is tested may be others. tested: a build tree."""
     archive = image.Cpio()
     archive.file("init", HERE / "vm/initramfs_init", 0o755)
     archive.file("bin/busybox", program("busybox"), 0o755)
-    archive.modules(image.module_order(modules, BOOT_MODULES, needed=("9p", "overlay")))
+    archive.modules(image.module_order(next((built.layer / "lib/modules").iterdir()), BOOT_MODULES, needed=("9p", "overlay")))
+    resident.add_to(archive, built.layer, tested)
     archive.write(target)
 
 
