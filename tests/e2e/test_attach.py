@@ -53,7 +53,7 @@ def test_volume_is_attached_used_and_detached(aiolos, guest, volumes, kind):
         ("vdb", volume.serial, "attached", [])]
 
     device = guest.wait_disk(volume.serial)
-    assert guest.check(f"blockdev --getsize64 {device}").strip() == str(volume.size)
+    assert guest.size(device) == volume.size
     write_and_verify(guest, device)
     write_pattern(guest, device)
     if driver.get("io") == "native":

@@ -68,7 +68,7 @@ def test_guest_reads_and_writes_what_is_encrypted_on_the_host(aiolos, guest, lib
     define_secret(libvirt, volume, PASSPHRASE)
     shown = aiolos.attach(volume, "--json")
     device = guest.wait_disk(volume.serial)
-    assert int(guest.check(f"blockdev --getsize64 {device}")) == volume.size
+    assert guest.size(device) == volume.size
     write_and_verify(guest, device)
     write_pattern(guest, device)
     assert decrypted(volume, 0, ord("Z"))

@@ -5,19 +5,13 @@ import pytest
 from harness import MIB, command
 
 
-def size_in_guest(guest, device: str) -> int:
-    return int(guest.check(f"blockdev --getsize64 {device}"))
-
-
 @pytest.mark.parametrize("kind", ["raw_written", "raw_sparse", "qcow2_sparse"])
 def test_guest_sees_the_new_size_and_uses_it(aiolos, guest, volumes, kind):
     volume = getattr(volumes, kind)()
     aiolos.attach(volume)
     device = guest.wait_disk(volume.serial)
     aiolos.extend(volume.size + 16 * MIB)
-    # The guest learns it by an interrupt, some moments later.
-    guest.check(f"for i in $(seq 100); do [ $(blockdev --getsize64 {device}) = {volume.size + 16 * MIB} ] && exit 0;"
-                " sleep 0.1; done; exit 1")
+    guest.wait_size(device, volume.size + 16 * MIB)
     guest.check(f"printf new-end | dd of={device} bs=1 seek={volume.size + 16 * MIB - 7} conv=fsync 2>&1")
     aiolos.detach()
     guest.wait_no_disk(volume.serial)
@@ -30,7 +24,7 @@ def test_smaller_size_is_refused(aiolos, guest, volumes):
     aiolos.attach(volume)
     device = guest.wait_disk(volume.serial)
     aiolos.extend(volume.size - MIB, expect=3)
-    assert size_in_guest(guest, device) == volume.size
+    assert guest.size(device) == volume.size
     assert volume.path.stat().st_size == volume.size
 
 
@@ -41,13 +35,13 @@ def test_full_qcow2_is_grown_while_it_is_detached(aiolos, guest, volumes, direct
     device = guest.wait_disk(volume.serial)
     refused = aiolos.extend(volume.size + 16 * MIB, "--json", expect=3).error()
     assert str(volume.path) in refused["message"] and "qemu-img resize --preallocation=falloc" in refused["next"]
-    assert size_in_guest(guest, device) == volume.size
+    assert guest.size(device) == volume.size
     aiolos.detach()
     guest.wait_no_disk(volume.serial)
     command("qemu-img", "resize", "-f", "qcow2", "--preallocation=falloc", volume.path, volume.size + 16 * MIB)
     assert aiolos.attach(volume, "--json").json()["aio"]["mode"] == "native"
     device = guest.wait_disk(volume.serial)
-    assert size_in_guest(guest, device) == volume.size + 16 * MIB
+    assert guest.size(device) == volume.size + 16 * MIB
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "-512", "many", "", "1e6", "512x", "9223372036854775808",

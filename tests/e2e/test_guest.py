@@ -41,7 +41,7 @@ def test_disk_comes_and_goes_by_hot_plug(guest, folder, bus, target):
                           f"<serial>harness-{bus}</serial></disk>")
     guest.virsh("attach-device", guest.name, str(definition), "--live")
     device = guest.wait_disk(f"harness-{bus}")
-    assert guest.check(f"blockdev --getsize64 {device}") == f"{8 << 20}\n"
+    assert guest.size(device) == 8 << 20
     guest.virsh("detach-device", guest.name, str(definition), "--live")
     guest.wait_no_disk(f"harness-{bus}")
     assert "<disk" not in guest.domain_xml()

@@ -70,10 +70,7 @@ def test_a_volume_is_attached_used_extended_and_detached(aiolos, engine, guest, 
     assert engine.stats(disk["name"])["write"]["requests"] > 0
 
     aiolos.extend(2 * SIZE)
-    deadline = time.monotonic() + 20
-    while int(guest.check(f"blockdev --getsize64 {device}")) != 2 * SIZE:
-        assert time.monotonic() < deadline, "the guest does not see the new size"
-        time.sleep(0.2)
+    guest.wait_size(device, 2 * SIZE)
     aiolos.attach(volume)  # again is the same answer
     assert len(served(engine)) == 1
     plan = aiolos.run("plan", "--config", str(aiolos.config), "--domain", guest.name)

@@ -145,14 +145,11 @@ def test_disks_come_and_go_under_load(engine, folder):
 def test_the_guest_sees_a_new_size(engine, folder):
     disks = make_disks(engine, 1)
     with guest_with(disks) as guest:
-        disk = guest.wait_disk("serial-0").rsplit("/", 1)[1]
+        device = guest.wait_disk("serial-0")
         with open(folder / "disk0.img", "r+b") as file:
             file.truncate(2 * SIZE)
         assert engine.ask("resize-disk", name="d0") == {"size": 2 * SIZE}
-        deadline = time.monotonic() + 10
-        while guest.check(f"cat /sys/block/{disk}/size").strip() != str(2 * SIZE // 512):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        guest.wait_size(device, 2 * SIZE)
 
 
 def test_a_new_qemu_finds_what_a_killed_one_wrote(engine):

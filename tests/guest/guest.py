@@ -301,6 +301,19 @@ class Guest:
                 raise GuestError(f"the guest still shows the disk {serial} after {timeout} s")
             time.sleep(0.1)
 
+    def size(self, device: str) -> int:
+        """The bytes that the guest's disk at this path has, as the guest knows it now."""
+        return int(self.check(f"blockdev --getsize64 {device}"))
+
+    def wait_size(self, device: str, size: int, timeout: float = 30) -> None:
+        """Wait until the guest's disk at this path has so many bytes. QEMU tells of a new size by an interrupt, which the
+        guest handles some moments later."""
+        deadline = time.monotonic() + timeout
+        while (shown := self.size(device)) != size:
+            if time.monotonic() > deadline:
+                raise GuestError(f"the guest's {device} still has {shown} bytes, not {size}, after {timeout} s")
+            time.sleep(0.1)
+
     # --- the domain ---------------------------------------------------------------------------------------------
 
     def domain_definition(self, built: image.Image) -> str:

@@ -45,7 +45,7 @@ def qemu_img_info(ceph, rbd_image: str, key: str, *, hosts=None, conf=None, user
 def test_what_a_guest_writes_is_in_the_image(ceph, guest, secret, rbd_image):
     serial = attach(guest, ceph.connection_info(rbd_image, USER, secret))
     device = guest.wait_disk(serial)
-    assert guest.check(f"blockdev --getsize64 {device}") == f"{64 * MIB}\n"
+    assert guest.size(device) == 64 * MIB
     guest.check(f"fio --name=verify --filename={device} --rw=randwrite --bs=64k --size=16M --iodepth=16 --ioengine=libaio "
                 "--direct=1 --verify=crc32c --do_verify=1 --verify_fatal=1", timeout=180)
     guest.check(f"tr '\\0' Z </dev/zero | dd of={device} bs=64k count=16 seek=512 iflag=fullblock conv=fsync 2>&1")

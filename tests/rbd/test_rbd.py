@@ -275,20 +275,16 @@ def test_key_is_nowhere_to_be_seen(aiolos, guest, key, volume):
 # --- growing --------------------------------------------------------------------------------------------------------
 
 
-def wait_size(guest, device: str, size: int) -> None:
-    guest.check(f"for i in $(seq 100); do [ $(blockdev --getsize64 {device}) = {size} ] && exit 0; sleep 0.1; done; exit 1")
-
-
 def test_image_grows_under_the_guest(aiolos, ceph, guest, volume, rbd_image):
     aiolos.attach(volume)
     device = guest.wait_disk(volume.serial)
     aiolos.extend(96 * MIB)
-    wait_size(guest, device, 96 * MIB)
+    guest.wait_size(device, 96 * MIB)
     assert ceph.size(rbd_image) == 96 * MIB
     guest.check(f"printf new-end | dd of={device} bs=1 seek={96 * MIB - 7} conv=fsync 2>&1")
     ceph.rbd("resize", "--size", "128M", rbd_image)  # as Cinder does it, before it tells the host
     aiolos.extend(128 * MIB)
-    wait_size(guest, device, 128 * MIB)
+    guest.wait_size(device, 128 * MIB)
 
 
 def test_image_is_never_shrunk(aiolos, ceph, guest, volume, rbd_image):
@@ -297,7 +293,7 @@ def test_image_is_never_shrunk(aiolos, ceph, guest, volume, rbd_image):
     error = aiolos.extend(32 * MIB, "--json", expect=REFUSED).error()
     assert f"{rbd_image} has {64 * MIB} bytes" in error["message"]
     assert ceph.size(rbd_image) == 64 * MIB
-    wait_size(guest, device, 64 * MIB)
+    assert guest.size(device) == 64 * MIB
 
 
 # --- attaching that was killed ----------------------------------------------------------------------------------------

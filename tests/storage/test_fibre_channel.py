@@ -52,7 +52,7 @@ def test_attach_write_extend_detach(lun, other_volume, aiolos, guest, leaves_not
     assert "less than the 100663296 asked for" in too_early["message"]
     lun.volume.grow(96 * MIB)
     aiolos.extend(96 * MIB)
-    assert guest.check(f"blockdev --getsize64 {device}").strip() == str(96 * MIB)
+    guest.wait_size(device, 96 * MIB)
 
     aiolos.detach()
     aiolos.detach()
@@ -86,7 +86,7 @@ def test_multipath_goes_on_while_a_path_is_lost_and_extends_once_it_is_back(two_
     two_paths.wait_map(lun.volume.wwid, paths=2)
     # multipathd notices a path that is back in its own time.
     wait_for(lambda: aiolos.extend(96 * MIB, expect=None).status == DONE, "the path to be back", timeout=90)
-    assert guest.check(f"blockdev --getsize64 {device}").strip() == str(96 * MIB)
+    guest.wait_size(device, 96 * MIB)
     guest.check("touch /tmp/stop; while [ ! -e /tmp/stopped ]; do sleep 0.2; done", timeout=120)
     guest.check("[ ! -e /tmp/bad ] || { cat /tmp/bad; exit 1; }")
     write_pattern(guest, device)

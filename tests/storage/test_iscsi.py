@@ -97,7 +97,7 @@ def test_attach_write_extend_detach(guest, iscsi, lun, other_volume, aiolos, lea
     assert "grow" in aiolos.extend(96 * MIB, "--json", expect=FAILED).error()["next"]
     lun.volume.grow(96 * MIB)
     aiolos.extend(96 * MIB)
-    assert int(guest.check(f"cat /sys/block/{device.removeprefix('/dev/')}/size")) * 512 == 96 * MIB
+    guest.wait_size(device, 96 * MIB)
 
     aiolos.detach()
     guest.wait_no_disk(lun.serial)

@@ -122,7 +122,7 @@ def test_guest_works_on_a_mapped_image_that_grows(aiolos, cluster, guest, volume
     assert f"{name} has {32 * MIB} bytes" in refused["message"]
     cluster.rbd("resize", "--size", "48M", name)
     aiolos.extend(48 * MIB)
-    wait_for(lambda: guest.check(f"blockdev --getsize64 {inside}") == f"{48 * MIB}\n", "the guest to see the new size")
+    guest.wait_size(inside, 48 * MIB)
 
     aiolos.detach()
     assert mapped() == [] and held(aiolos) == []

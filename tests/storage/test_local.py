@@ -84,7 +84,7 @@ def test_a_volume_grows_under_the_guest(aiolos, volumes):
     volumes.grow("thick", 48 * MIB)
     aiolos.extend(48 * MIB)
     device = aiolos.guest.wait_disk(info["serial"])
-    assert aiolos.guest.check(f"blockdev --getsize64 {device}").strip() == str(48 * MIB)
+    aiolos.guest.wait_size(device, 48 * MIB)
     aiolos.detach()
 
 

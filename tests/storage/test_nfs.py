@@ -101,17 +101,13 @@ def test_qcow2_with_a_backing_chain_on_the_share(host):
 # --- growing ----------------------------------------------------------------------------------------------------------
 
 
-def guest_size(host: Attaching, name: str) -> int:
-    return int(host.guest.check(f"blockdev --getsize64 {host.disk(name)}"))
-
-
 def test_extend_keeps_full_full_sparse_sparse_and_leaves_qcow2_to_qemu(host):
     files = {"vdb": preallocated(host.share.folder / "full"), "vdc": sparse(host.share.folder / "holes"),
              "vdd": qcow2(host.share.folder / "image")}
     for dev, file in files.items():
         host.attach(host.volume(file.name, "qcow2" if dev == "vdd" else "raw"), dev)
         host.aiolos.extend(24 * MIB, dev=dev)
-        assert guest_size(host, file.name) == 24 * MIB
+        host.guest.wait_size(host.disk(file.name), 24 * MIB)
     assert files["vdb"].stat().st_blocks * 512 >= 24 * MIB
     assert files["vdc"].stat().st_blocks * 512 < MIB
     assert host.aiolos.extend(8 * MIB, "--json", dev="vdb", expect=REFUSED).error()["message"]

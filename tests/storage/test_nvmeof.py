@@ -81,7 +81,7 @@ def test_attach_write_extend_detach(namespace, aiolos, guest, leaves_nothing):
     namespace.nvme.grow(namespace.volume, 96 * MIB)
     aiolos.extend(96 * MIB)
     assert size_of(source_of(first)) == 96 * MIB
-    wait_for(lambda: guest.check(f"blockdev --getsize64 {device}").strip() == str(96 * MIB), "the guest to see it")
+    guest.wait_size(device, 96 * MIB)
 
     aiolos.detach()
     aiolos.detach()
