@@ -10,8 +10,6 @@
 #include <system_error>
 #include <thread>
 
-#include "signal_block.h"
-
 namespace aiolos {
 namespace {
 
@@ -24,9 +22,9 @@ Result<LibvirtApi> load() {
                 "install it: apt-get install libvirt0 libvirt-daemon-driver-qemu");
   LibvirtApi api;
   const char* missing = nullptr;
-#define AIOLOS_LOAD(name)                                                   \
-  api.name = reinterpret_cast<decltype(api.name)>(::dlsym(library, #name)); \
-  if (api.name == nullptr) missing = #name;
+#define AIOLOS_LOAD(name)                                                                      \
+  api.name = decltype(api.name)(reinterpret_cast<decltype(&::name)>(::dlsym(library, #name))); \
+  if (!api.name) missing = #name;
   AIOLOS_LIBVIRT_FUNCTIONS(AIOLOS_LOAD)
 #undef AIOLOS_LOAD
   if (missing != nullptr)

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "aiolos/core/result.h"
+#include "signal_block.h"
 
 namespace aiolos {
 
@@ -70,9 +71,34 @@ namespace aiolos {
   X(virSecretGetValue)                  \
   X(virSecretFree)
 
+/// One function of libvirt's, called as itself, and never ended by SIGPIPE. Even closing a connection to a healthy
+/// daemon can raise that: once the connection was idle for the keepalive interval, libvirt's client sends a ping behind
+/// the closing message, and the daemon may have closed its end by then.
+template <typename Function>
+class LibvirtFunction;
+
+template <typename Answer, typename... Arguments>
+class LibvirtFunction<Answer (*)(Arguments...)> {
+ public:
+  using Pointer = Answer (*)(Arguments...);
+
+  LibvirtFunction() = default;
+  explicit LibvirtFunction(Pointer function) : function_(function) {}
+
+  explicit operator bool() const { return function_ != nullptr; }
+
+  Answer operator()(Arguments... arguments) const {
+    const SignalBlock no_sigpipe(SignalBlock::Of::sigpipe);
+    return function_(arguments...);
+  }
+
+ private:
+  Pointer function_ = nullptr;
+};
+
 /// The loaded functions, by their own names.
 struct LibvirtApi {
-#define AIOLOS_DECLARE(name) decltype(&::name) name = nullptr;
+#define AIOLOS_DECLARE(name) LibvirtFunction<decltype(&::name)> name;
   AIOLOS_LIBVIRT_FUNCTIONS(AIOLOS_DECLARE)
 #undef AIOLOS_DECLARE
 };

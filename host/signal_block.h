@@ -7,8 +7,8 @@
 
 namespace aiolos {
 
-/// Blocks every signal of this thread while it lives; what came meanwhile is delivered at its end. Threads that are
-/// started meanwhile inherit the mask and keep it.
+/// Blocks signals of this thread while it lives, by default every one; what came meanwhile is delivered at its end.
+/// Threads that are started meanwhile inherit the mask and keep it.
 ///
 /// Held across calls in which libvirt's embedded driver changes a guest: a process that dies between two of QEMU's
 /// commands leaves the guest with half a disk. A signal to the process goes to any thread that has it unblocked, so all
@@ -18,10 +18,17 @@ namespace aiolos {
 /// SIGPIPE is discarded, as libvirt asks of its callers: its sockets lead to guests and daemons that may die.
 class SignalBlock {
  public:
-  SignalBlock() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  enum class Of { every_signal, sigpipe };
+
+  explicit SignalBlock(Of which = Of::every_signal) {
+    sigset_t blocked;
+    if (which == Of::every_signal) {
+      sigfillset(&blocked);
+    } else {
+      sigemptyset(&blocked);
+      sigaddset(&blocked, SIGPIPE);
+    }
+    pthread_sigmask(SIG_BLOCK, &blocked, &before_);
   }
   SignalBlock(const SignalBlock&) = delete;
   SignalBlock& operator=(const SignalBlock&) = delete;
