@@ -23,6 +23,7 @@ import itertools
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import uuid
 from collections.abc import Iterable
@@ -83,10 +84,22 @@ class Network(Managed):
         run("ip", "neigh", "flush", "to", self.portals[path], "nud", "permanent", "dev", self.ends(path)[0])
 
     def restore(self) -> None:
-        """Have both paths work again."""
-        for path in (0, 1):
+        """Have both paths work again: the kernel may go on for a second to refuse what goes over one that was pulled."""
+        for path, portal in enumerate(self.portals):
             self.plug(path)
             self.deliver(path)
+            wait_for(lambda: is_reachable(portal), f"the path to {portal} to work again")
+
+
+def is_reachable(address: str) -> bool:
+    """Whether packets get there and back. Nobody listens on the port for discarding."""
+    try:
+        socket.create_connection((address, 9), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 # --- configfs -------------------------------------------------------------------------------------------------------
